@@ -1,0 +1,220 @@
+"""What the whole project agrees on: the labels, every knob of a training run, the recipes and the criteria.
+
+Each fact stands here once. The command line, the widgets, the notebooks' tables and the verdict are made from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+"""Class order of the emotion head: FER2013's folders, sorted. Other datasets are mapped to it by name."""
+
+GENDERS = ("male", "female")
+"""Class order of the gender head: UTKFace's own coding, 0 male and 1 female."""
+
+RACES = ("White", "Black", "Asian", "Indian", "Other")
+"""UTKFace's race coding. For the fairness table only; never an input."""
+
+TASKS = ("emotion", "age", "gender")
+SPLITS = ("train", "validation", "test")
+
+AGE_RANGE = (0.0, 116.0)
+"""Years that UTKFace holds; predictions are clipped to it."""
+
+AGE_CENTRE, AGE_SPREAD = 33.0, 20.0
+"""About the mean and standard deviation of UTKFace's ages, in years: the age head works in these units."""
+
+UNKNOWN = -1
+"""An emotion, gender or race that is not known. An unknown age is NaN."""
+
+TRAIN_SAMPLE_ROWS = 5000
+"""Fixed training rows, without augmentation, on which the train-validation gap of the verdict is measured."""
+
+
+class InputError(ValueError):
+    """Something a user gave cannot be used. The message is one sentence that says what, where, and what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Let IPython show the sentence alone: the stack below it would be ours, the mistake is not."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+def _knob(default, label: str, help: str, **bounds):
+    """A dataclass field with what a form needs: ``label``, ``help`` and ``low``/``high``/``choices``/``log``."""
+    return field(default=default, metadata={"label": label, "help": help, **bounds})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every knob of a training run. The defaults are the ``seed`` recipe.
+
+    Raises:
+        InputError: a value has the wrong type or lies outside its range.
+    """
+
+    backbone: str = _knob("efficientnet_b2", "Backbone", "Name of a timm model; see timm.list_models().")
+    weights: str = _knob(
+        "imagenet",
+        "Start from",
+        "imagenet: pretrained weights, fetched once; none: random weights, which want a learning rate of 1e-3 or more.",
+        choices=("imagenet", "none"),
+    )
+    img_size: int = _knob(224, "Image size", "Pixels a side that the network sees.", low=32, high=512)
+    epochs: int = _knob(100, "Epochs", "At most this many passes over the training rows.", low=1, high=1000)
+    max_minutes: float = _knob(
+        0.0, "Minutes at most", "Stop cleanly after this many minutes of training; 0 means no limit.", low=0.0, high=1e5
+    )
+    batch_size: int = _knob(64, "Batch size", "Faces per step. Halve it when memory runs out.", low=2, high=4096)
+    lr: float = _knob(1e-4, "Learning rate", "AdamW's peak step size.", low=1e-6, high=0.1, log=True)
+    weight_decay: float = _knob(1e-4, "Weight decay", "AdamW's decoupled weight decay.", low=0.0, high=1.0)
+    t_0: int = _knob(10, "First cycle", "Epochs until the first warm restart of the cosine.", low=1, high=1000)
+    t_mult: int = _knob(2, "Cycle growth", "Each cycle of the cosine is this many times as long.", low=1, high=10)
+    clip_norm: float = _knob(1.0, "Gradient clipping", "Largest norm of the whole gradient.", low=0.01, high=100.0)
+    patience: int = _knob(15, "Patience", "Epochs without improvement before training stops.", low=1, high=1000)
+    min_delta: float = _knob(0.001, "Least improvement", "A smaller gain does not count as one.", low=0.0, high=1.0)
+    select_by: str = _knob(
+        "emotion_accuracy",
+        "Best by",
+        "Validation measure that chooses the best checkpoint; ties go to the lower loss.",
+        choices=("emotion_accuracy", "gender_accuracy", "age_mae", "loss"),
+    )
+    focal_alpha: float = _knob(0.25, "Focal alpha", "Constant factor of the focal loss.", low=0.01, high=10.0)
+    focal_gamma: float = _knob(2.0, "Focal gamma", "How strongly easy faces are played down.", low=0.0, high=10.0)
+    label_smoothing: float = _knob(0.1, "Label smoothing", "Share of the target spread evenly.", low=0.0, high=0.9)
+    emotion_weight: float = _knob(1.0, "Weight of emotion", "Factor of the emotion loss.", low=0.0, high=100.0)
+    age_weight: float = _knob(1.0, "Weight of age", "Factor of the age loss.", low=0.0, high=100.0)
+    gender_weight: float = _knob(1.0, "Weight of gender", "Factor of the gender loss.", low=0.0, high=100.0)
+    head_width: int = _knob(256, "Head width", "Units in each head's hidden layer.", low=8, high=4096)
+    dropout_in: float = _knob(0.5, "Dropout before the heads", "Share of features dropped.", low=0.0, high=0.95)
+    dropout_hidden: float = _knob(0.4, "Dropout inside the heads", "Share of hidden units dropped.", low=0.0, high=0.95)
+    mix_probability: float = _knob(0.5, "Mixup/CutMix", "Share of steps whose faces are mixed.", low=0.0, high=1.0)
+    mixup_alpha: float = _knob(0.2, "Mixup alpha", "Beta distribution of Mixup's shares.", low=0.01, high=10.0)
+    cutmix_alpha: float = _knob(1.0, "CutMix alpha", "Beta distribution of CutMix's areas.", low=0.01, high=10.0)
+    augment: float = _knob(1.0, "Augmentation", "Strength of all techniques; 0 switches them off.", low=0.0, high=2.0)
+    workers: int = _knob(2, "Loader processes", "0 loads in the training process itself.", low=0, high=64)
+    seed: int = _knob(42, "Seed", "Every random draw is a function of it and the step.", low=0, high=2**31 - 1)
+
+    def __post_init__(self):
+        for knob in fields(self):
+            object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
+
+    @classmethod
+    def from_dict(cls, values: dict, base: TrainConfig | None = None) -> TrainConfig:
+        """The config ``base`` (default: the seed recipe) with ``values`` set.
+
+        Raises:
+            InputError: a field is unknown or its value is not allowed.
+        """
+        known = [knob.name for knob in fields(cls)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known fields are {', '.join(known)}."
+                raise InputError(f"The config has an unknown field {name!r}; {hint}")
+        return dataclasses.replace(base or cls(), **values)
+
+    @classmethod
+    def load(cls, path: Path) -> TrainConfig:
+        """Read what :meth:`save` wrote."""
+        return cls.from_dict(read_json(path, "a training config"))
+
+    def save(self, path: Path) -> None:
+        """Write every field as JSON."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+
+def _checked(knob: dataclasses.Field, value):
+    """``value`` in the field's type, or an :class:`InputError` that names the field, the value and what is allowed."""
+    kind = type(knob.default)
+    say = f"The field {knob.name!r} is {value!r}, but "
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise InputError(f"{say}it takes {'text' if kind is str else 'a whole number' if kind is int else 'a number'}.")
+    bounds = knob.metadata
+    if "choices" in bounds and value not in bounds["choices"]:
+        raise InputError(f"{say}it takes one of: {', '.join(bounds['choices'])}.")
+    if "low" in bounds and not (math.isfinite(value) and bounds["low"] <= value <= bounds["high"]):
+        raise InputError(f"{say}it takes a value from {bounds['low']:g} to {bounds['high']:g}.")
+    return value
+
+
+_SMALL = TrainConfig(
+    backbone="mobilenetv3_small_100",
+    weights="none",
+    img_size=64,
+    epochs=12,
+    lr=3e-3,
+    t_0=12,
+    focal_alpha=1.0,
+    dropout_in=0.2,
+    dropout_hidden=0.1,
+    mix_probability=0.2,
+    workers=1,
+)
+
+RECIPES = {
+    "seed": TrainConfig(),
+    "small": _SMALL,
+    "demo": dataclasses.replace(_SMALL, backbone="test_efficientnet", epochs=20, t_0=20),
+}
+"""Every recipe is a full config.
+
+``seed``: what this project grew from, for a GPU. ``small``: a small network from scratch on two CPU cores.
+``demo``: the drawn faces in a few CPU minutes.
+"""
+
+
+def recipe(name: str, **changes) -> TrainConfig:
+    """A recipe by its name, with some fields changed.
+
+    Raises:
+        InputError: there is no such recipe, or a changed field is unknown or out of range.
+    """
+    if name not in RECIPES:
+        raise InputError(f"There is no recipe {name!r}; choose one of: {', '.join(RECIPES)}.")
+    return TrainConfig.from_dict(changes, RECIPES[name])
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One line of the verdict: ``measure`` has to lie on the right side of ``bound`` (in ``unit``)."""
+
+    title: str
+    bound: float
+    unit: str
+    at_least: bool
+
+
+CRITERIA = {
+    "emotion": Criterion("Emotion accuracy", 78.0, "%", at_least=True),
+    "gender": Criterion("Gender accuracy", 92.0, "%", at_least=True),
+    "age": Criterion("Age error (MAE)", 4.0, "years", at_least=False),
+    "gap": Criterion("Train-validation gap", 10.0, "points", at_least=False),
+    "onnx": Criterion("ONNX equals PyTorch", 1e-3, "largest difference", at_least=False),
+    "latency": Criterion("Time for one face (p95)", 50.0, "ms", at_least=False),
+}
+"""The six criteria of a finished model."""
+
+
+def read_json(path: Path, what: str) -> dict:
+    """The JSON object in ``path``.
+
+    Raises:
+        InputError: the file is missing, is not JSON, or is not an object.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; {what} was expected there.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}); {what} was expected there.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds a JSON {type(values).__name__}, but {what} is an object with named fields.")
+    return values

@@ -1,0 +1,140 @@
+"""Splits that do not move, and nothing that stands on both sides of one.
+
+A row's split depends only on the hash of its own pixels, so it stays where it is when data is added, renamed or
+reordered. Twins (rows with the same pixels) never stand in two splits, within or across datasets.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from helpers.config import EMOTIONS, GENDERS, SPLITS, UNKNOWN
+
+AGE_AGREEMENT = 5.0
+"""Years within which the ages of twins count as one age, their median."""
+
+_SHARES = {"train": (0.9, 1.0), None: (0.8, 0.9)}
+"""Published split -> upper ends of the train and validation shares; what is left is test."""
+
+
+def split_of(sha: str, published: str | None) -> str:
+    """The split of a row: a published test set stays whole, everything else follows the hash of the pixels.
+
+    Args:
+        sha: hexadecimal SHA-256 of the row's pixels.
+        published: ``train``, ``test``, or None where the dataset publishes no test set.
+    """
+    if published == "test":
+        return "test"
+    position = int(sha[:8], 16) / 2**32
+    train, validation = _SHARES[published]
+    return "train" if position < train else "validation" if position < validation else "test"
+
+
+def audit(faces: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict]]:
+    """Split the rows, leave out twins and rows without a label, and settle conflicting labels.
+
+    Args:
+        faces: the table of faces without its images; ``split`` is the published one.
+
+    Returns:
+        The rows that stay, with the index of ``faces``, their final ``split`` and labels; and per dataset what was
+        found and done, in numbers that JSON can hold.
+    """
+    faces = faces.copy()
+    published = faces["split"].astype(object).where(faces["split"].notna(), None)
+    faces["split"] = [split_of(sha, split) for sha, split in zip(faces["sha"], published, strict=True)]
+    rank = faces["split"].map(SPLITS.index)
+    highest = rank.groupby(faces["sha"]).transform("max")
+    twin = faces["sha"].duplicated(keep=False)
+    conflict = twin & _disagree(faces)
+    kept = faces[rank == highest]
+    settled = _settle(kept)
+    labelled = (settled["emotion"] != UNKNOWN) | settled["age"].notna() | (settled["gender"] != UNKNOWN)
+    result = settled[labelled]
+
+    report = {}
+    for name in faces["dataset"].unique():
+        own = faces["dataset"] == name
+        lower = own & (rank < highest)
+        below_test = lower & (highest == SPLITS.index("test"))
+        in_test = own & (faces["split"] == "test")
+        # Rows of the test split whose pixels also stood where a model learns or is chosen.
+        leaked = in_test & faces["sha"].isin(set(faces["sha"][rank < SPLITS.index("test")]))
+        stay = result[result["dataset"] == name]
+        report[name] = {
+            "rows": int(own.sum()),
+            "twin_groups": int(faces["sha"][own & twin].nunique()),
+            "conflicting_groups": int(faces["sha"][own & conflict].nunique()),
+            "test_rows_with_twin_in_training": int(leaked.sum()),
+            "left_out_twin_in_test": int(below_test.sum()),
+            "left_out_twin_in_validation": int((lower & ~below_test).sum()),
+            "left_out_without_label": int((settled[~labelled]["dataset"] == name).sum()),
+            "relabelled": int(_changed(faces, settled[settled["dataset"] == name]).sum()),
+            "splits": {split: int((stay["split"] == split).sum()) for split in SPLITS},
+            "emotion": _class_counts(stay, "emotion", EMOTIONS),
+            "gender": _class_counts(stay, "gender", GENDERS),
+        }
+    return result, report
+
+
+def _disagree(faces: pd.DataFrame) -> pd.Series:
+    """Rows whose twins carry another known emotion, age or gender."""
+    known = faces[["emotion", "age", "gender"]].astype("float32").replace(UNKNOWN, np.nan)
+    distinct = known.groupby(faces["sha"]).nunique()  # does not count what is unknown
+    return faces["sha"].map((distinct > 1).any(axis=1))
+
+
+def _settle(faces: pd.DataFrame) -> pd.DataFrame:
+    """One label per task for twins outside the test split; published and held-out test labels stay as they are."""
+    faces = faces.copy()
+    learned = faces["split"] != "test"
+    for _, twins in faces[learned & faces["sha"].duplicated(keep=False) & _disagree(faces)].groupby("sha"):
+        for column, settle in (("emotion", _majority), ("gender", _majority), ("age", _agreed_age)):
+            known = twins[column][twins[column].notna() & (twins[column] != UNKNOWN)]
+            if known.nunique() > 1:
+                faces.loc[known.index, column] = settle(known)
+    return faces
+
+
+def _majority(labels: pd.Series) -> int:
+    """The most frequent label; a tie is unknown."""
+    counts = labels.value_counts()
+    return int(counts.index[0]) if counts.iloc[0] > counts.iloc[1] else UNKNOWN
+
+
+def _agreed_age(ages: pd.Series) -> float:
+    """The median where all ages lie within AGE_AGREEMENT years, else unknown."""
+    return float(ages.median()) if ages.max() - ages.min() <= AGE_AGREEMENT else np.nan
+
+
+def _changed(before: pd.DataFrame, after: pd.DataFrame) -> pd.Series:
+    """Rows of ``after`` with another label than in ``before``."""
+    before = before.loc[after.index, ["emotion", "age", "gender"]].fillna(UNKNOWN)
+    return (before != after[["emotion", "age", "gender"]].fillna(UNKNOWN)).any(axis=1)
+
+
+def _class_counts(faces: pd.DataFrame, column: str, names: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """Split -> class -> rows, empty where the dataset does not carry the label."""
+    known = faces[faces[column] != UNKNOWN]
+    if known.empty:
+        return {}
+    counts = pd.crosstab(known["split"], known[column]).reindex(index=SPLITS, columns=range(len(names)), fill_value=0)
+    return {split: {name: int(counts.loc[split, code]) for code, name in enumerate(names)} for split in SPLITS}
+
+
+def audit_table(report: dict[str, dict]) -> pd.DataFrame:
+    """The audit as a table to read, one column per dataset."""
+    lines = {
+        "files rejected": lambda found: sum(found["rejected"].values()),
+        "faces read": lambda found: found["rows"],
+        "groups of identical faces": lambda found: found["twin_groups"],
+        "  of these with conflicting labels": lambda found: found["conflicting_groups"],
+        "test faces that also stand in training": lambda found: found["test_rows_with_twin_in_training"],
+        "left out: twin in the test split": lambda found: found["left_out_twin_in_test"],
+        "left out: twin in the validation split": lambda found: found["left_out_twin_in_validation"],
+        "left out: no label after a conflict": lambda found: found["left_out_without_label"],
+        "labels settled by their twins": lambda found: found["relabelled"],
+    } | {f"{split} faces": lambda found, split=split: found["splits"][split] for split in SPLITS}
+    return pd.DataFrame({name: {line: get(found) for line, get in lines.items()} for name, found in report.items()})

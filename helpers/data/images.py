@@ -1,0 +1,87 @@
+"""One image file: from any encoding to upright RGB pixels, or a reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+MAX_PIXELS = 50_000_000
+"""Larger pictures are refused before they are decoded: a header of a few bytes can ask for gigabytes."""
+
+
+class RejectedImageError(ValueError):
+    """One file cannot be used; the message is the reason, short enough to count by."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """``encoded``: JPEG or PNG bytes that decode to upright RGB or grey; ``sha``: SHA-256 of the RGB pixels."""
+
+    encoded: bytes
+    sha: str
+    height: int
+    width: int
+
+
+def read_face(encoded: bytes) -> Face:
+    """Check and fingerprint the bytes of an image file.
+
+    Bytes that every decoder reads alike (JPEG or PNG, 8 bit grey or RGB, upright) are kept as they are;
+    anything else is turned upright, made RGB and written as PNG.
+
+    Raises:
+        RejectedImageError: empty, not an image, truncated or too large.
+    """
+    if not encoded:
+        raise RejectedImageError("empty file")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures and odd EXIF blocks; both are judged here, not shown to the user.
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(encoded))
+            if picture.width * picture.height > MAX_PIXELS:
+                raise RejectedImageError(f"more than {MAX_PIXELS // 1_000_000} million pixels")
+            plain = picture.format in ("JPEG", "PNG") and picture.mode in ("L", "RGB")
+            plain = plain and picture.getexif().get(0x0112, 1) == 1 and "transparency" not in picture.info
+            upright = picture if plain else _to_rgb(ImageOps.exif_transpose(picture))
+            pixels = np.asarray(upright.convert("RGB"))
+    except RejectedImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise RejectedImageError(f"more than {MAX_PIXELS // 1_000_000} million pixels") from None
+    except Exception as error:  # Pillow's decoders raise a dozen unrelated types for damaged bytes.
+        raise RejectedImageError(
+            "truncated image" if "truncated" in str(error) else "not readable as an image"
+        ) from error
+    if not plain:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        encoded = buffer.getvalue()
+    height, width = pixels.shape[:2]
+    digest = hashlib.sha256(b"%dx%d:" % (width, height))
+    digest.update(pixels.tobytes())
+    return Face(encoded, digest.hexdigest(), height, width)
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    """RGB of any mode: 16-bit greys are scaled (Pillow would clip them), transparency is laid on white."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture, np.float64)
+        top = 65535.0 if picture.mode.startswith("I;16") or values.max() > 255 else 255.0
+        return Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8)).convert("RGB")
+    if picture.mode in ("P", "LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def decode(encoded) -> np.ndarray:
+    """Pixels of bytes that :func:`read_face` accepted, uint8 RGB of shape (H, W, 3)."""
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)

@@ -1,0 +1,173 @@
+"""From the store to batches: which rows a step sees, and their faces as uint8 tensors.
+
+The sampler hands out (step, rows) and a batch's augmentation is seeded by (seed, step). So a batch is a function of
+the seed and the step alone, whatever the number of workers, and training can go on from any step.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from helpers.config import TrainConfig
+from helpers.data.augment import Augmenter
+from helpers.data.store import FaceStore
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels of a batch, each of shape (B,): emotion and gender int64 with -1 unknown, age float32 with NaN unknown."""
+
+    emotion: torch.Tensor
+    age: torch.Tensor
+    gender: torch.Tensor
+
+    def map(self, change) -> Targets:
+        """``change`` applied to each tensor."""
+        return Targets(change(self.emotion), change(self.age), change(self.gender))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Faces and labels of one step.
+
+    Attributes:
+        step: number of the step, from 0.
+        rows: store rows, int64 (B,), in the order of the faces.
+        faces: uint8 RGB tensors (n, H, W, 3), one per size of face, B faces in all.
+        targets: the labels in the same order.
+    """
+
+    step: int
+    rows: torch.Tensor
+    faces: list[torch.Tensor]
+    targets: Targets
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch with faces and labels on ``device``."""
+
+        def move(tensor):
+            return tensor.to(device, non_blocking=True)
+
+        return Batch(self.step, self.rows, [move(faces) for faces in self.faces], self.targets.map(move))
+
+    def pin_memory(self) -> Batch:
+        """Called by the loader for a GPU, so that copies to it need not wait."""
+        faces = [faces.pin_memory() for faces in self.faces]
+        return Batch(self.step, self.rows, faces, self.targets.map(torch.Tensor.pin_memory))
+
+
+class EpochSampler(Sampler):
+    """Yields (step, rows) from ``first_step`` on to the end of that step's epoch.
+
+    Each epoch is a permutation of the rows that depends on (seed, epoch); a last, smaller batch is left out, since
+    BatchNorm's statistics over a handful of faces would be noise.
+    """
+
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, first_step: int = 0):
+        self.rows, self.batch_size, self.seed, self.first_step = rows, min(batch_size, len(rows)), seed, first_step
+        self.steps_per_epoch = len(rows) // self.batch_size
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch - self.first_step % self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        epoch, start = divmod(self.first_step, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        for index in range(start, self.steps_per_epoch):
+            chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
+            yield epoch * self.steps_per_epoch + index, chosen
+
+
+class FaceBatches(Dataset):
+    """Makes a :class:`Batch` of (step, rows).
+
+    Args:
+        store: where the faces are.
+        augmenter: applied to each face, or None.
+        seed: with the step, what the augmentation's draws depend on.
+        shrink_to: larger faces are reduced so that their longer side has this many pixels. Used in training only,
+            where it saves most of the augmentation's time; the network's own resize does the rest.
+    """
+
+    def __init__(
+        self, store: FaceStore, augmenter: Augmenter | None = None, seed: int = 0, shrink_to: int | None = None
+    ):
+        self.store, self.augmenter, self.seed, self.shrink_to = store, augmenter, seed, shrink_to
+        labels = store.faces[["emotion", "age", "gender"]]
+        self._emotion, self._age, self._gender = (labels[name].to_numpy() for name in labels)
+
+    def __getitem__(self, item: tuple[int, np.ndarray]) -> Batch:
+        step, rows = item
+        if self.augmenter:
+            self.augmenter.reseed(draw_seed(self.seed, step))
+        sizes: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}
+        for row in rows:
+            face = self._face(row)
+            sizes.setdefault(face.shape[:2], []).append((row, face))
+        ordered = np.array([row for group in sizes.values() for row, _ in group])
+        faces = [torch.from_numpy(np.stack([face for _, face in group])) for group in sizes.values()]
+        targets = Targets(
+            torch.from_numpy(self._emotion[ordered].astype(np.int64)),
+            torch.from_numpy(self._age[ordered].astype(np.float32)),
+            torch.from_numpy(self._gender[ordered].astype(np.int64)),
+        )
+        return Batch(step, torch.from_numpy(ordered), faces, targets)
+
+    def _face(self, row: int) -> np.ndarray:
+        face = self.store.image(row)
+        longer = max(face.shape[:2])
+        if self.shrink_to and longer > self.shrink_to:
+            height, width = (max(1, round(side * self.shrink_to / longer)) for side in face.shape[:2])
+            face = cv2.resize(face, (width, height), interpolation=cv2.INTER_AREA)
+        return self.augmenter(face) if self.augmenter else face
+
+
+def train_loader(store: FaceStore, rows: np.ndarray, config: TrainConfig, first_step: int = 0) -> DataLoader:
+    """Augmented batches of the epoch that ``first_step`` lies in, from that step on."""
+    batches = FaceBatches(store, Augmenter(config.augment), config.seed, shrink_to=config.img_size)
+    return _loader(batches, EpochSampler(rows, config.batch_size, config.seed, first_step), config.workers)
+
+
+def plain_loader(store: FaceStore, rows: np.ndarray, batch_size: int, workers: int) -> DataLoader:
+    """The given rows once, in order, as they are stored."""
+    batches = [(step, rows[start : start + batch_size]) for step, start in enumerate(range(0, len(rows), batch_size))]
+    return _loader(FaceBatches(store), batches, workers)
+
+
+def draw_seed(seed: int, step: int, purpose: int = 0) -> int:
+    """A 32-bit seed for the draws of a step; another ``purpose`` gives draws that do not resemble the first."""
+    return int(np.random.SeedSequence([seed, step, purpose]).generate_state(1)[0])
+
+
+def _loader(batches: FaceBatches, sampler, workers: int) -> DataLoader:
+    """A loader that hands each (step, rows) of the sampler to a worker whole and gives its batch back unchanged."""
+    return DataLoader(
+        batches,
+        sampler=sampler,
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=_quiet_worker,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=_unchanged,
+    )
+
+
+def _unchanged(batch: Batch) -> Batch:
+    return batch
+
+
+def _quiet_worker(_: int) -> None:
+    """One thread per worker: they already share the cores, and OpenCV's pool does not survive a fork.
+
+    An interrupt is for the training process alone, which ends its workers when it is done with the step.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

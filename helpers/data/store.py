@@ -1,0 +1,190 @@
+"""The packed store: all faces of a run in a few Arrow files, memory-mapped, and a manifest that says what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from helpers.config import EMOTIONS, GENDERS, TASKS, UNKNOWN, InputError, read_json
+from helpers.data.audit import audit
+from helpers.data.images import decode
+from helpers.data.sources import SCHEMA, fingerprint, read_source
+from helpers.session.progress import silent
+
+FORMAT = 1
+"""Raised when what is written, or how rows are split, changes: an older store is then packed again."""
+
+_FILE_BYTES = 480_000_000  # a file on Drive is best at most 512 MB; the rest is room for the other columns
+_BATCH_ROWS = 1024
+
+
+def pack(folders: dict[str, Path], folder: Path, progress=lambda name: silent) -> FaceStore:
+    """Read the datasets, audit and split them, and write the store; or open it where it already holds just them.
+
+    The store appears under its name only when it is complete; a kill at any moment leaves the old one or none.
+
+    Args:
+        folders: dataset -> folder, as :func:`helpers.data.sources.load_paths` gives it.
+        folder: where the store goes.
+        progress: called with a dataset's name, gives the callback for reading it.
+
+    Raises:
+        InputError: a folder has not its dataset's layout, or holds no usable image.
+    """
+    sources = fingerprint(folders)
+    if (folder / "manifest.json").exists():
+        manifest = read_json(folder / "manifest.json", "a store's manifest")
+        if manifest.get("format") == FORMAT and manifest.get("sources") == sources:
+            return FaceStore.open(folder)
+    reads = [read_source(name, place, progress(name)) for name, place in folders.items()]
+    table = pa.concat_tables([read.table for read in reads])
+    kept, report = audit(table.drop_columns("image").to_pandas())
+    for read in reads:
+        report[read.source.name] |= {"rejected": read.reasons(), "rejected_files": read.rejects}
+    table = _with_labels(table.take(pa.array(kept.index)), kept)
+
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        manifest = {"format": FORMAT, "rows": len(kept), "sources": sources, "files": _write(table, partial)}
+        (partial / "manifest.json").write_text(json.dumps(manifest | {"audit": report}, indent=1) + "\n")
+        _swap_in(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return FaceStore.open(folder)
+
+
+@dataclass(frozen=True)
+class FaceStore:
+    """An opened store.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what was packed; ``manifest["audit"]`` per dataset.
+        faces: the table of faces without its images, one row per face, index 0..n-1.
+        chunks: the images, memory-mapped, and ``starts``, the first row of each chunk.
+    """
+
+    folder: Path
+    manifest: dict
+    faces: pd.DataFrame
+    chunks: list[pa.BinaryArray]
+    starts: np.ndarray
+
+    @classmethod
+    def open(cls, folder: Path) -> FaceStore:
+        """Open a packed store; the folders it was made from are not needed.
+
+        Raises:
+            InputError: there is no store, or one of its files is missing or has the wrong size.
+        """
+        manifest = read_json(folder / "manifest.json", "a packed store (notebook 02 makes it)")
+        if manifest.get("format") != FORMAT:
+            raise InputError(f"The store {folder} was packed by another version of this project; pack it again.")
+        tables = []
+        for name, about in manifest["files"].items():
+            path = folder / name
+            if not path.exists() or path.stat().st_size != about["bytes"]:
+                raise InputError(f"{path} is missing or not {about['bytes']} bytes long; pack the store again.")
+            tables.append(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+        table = pa.concat_tables(tables)
+        chunks = table.column("image").chunks
+        starts = np.cumsum([0] + [len(chunk) for chunk in chunks])[:-1]
+        return cls(folder, manifest, table.drop_columns("image").to_pandas(), chunks, starts)
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __reduce__(self):
+        """Workers that do not fork open the files again: a memory map cannot be sent."""
+        return FaceStore.open, (self.folder,)
+
+    def image(self, row: int) -> np.ndarray:
+        """Pixels of a row, uint8 RGB of shape (H, W, 3)."""
+        chunk = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return decode(self.chunks[chunk][int(row - self.starts[chunk])].as_buffer())
+
+    def rows(self, split: str) -> np.ndarray:
+        """Row numbers of a split, int64."""
+        return np.flatnonzero((self.faces["split"] == split).to_numpy())
+
+    def known(self, task: str) -> np.ndarray:
+        """Which rows carry the label of ``emotion``, ``age`` or ``gender``, bool (N,)."""
+        labels = self.faces[task].to_numpy()
+        return ~np.isnan(labels) if task == "age" else labels != UNKNOWN
+
+    def fixed_sample(self, split: str, size: int) -> np.ndarray:
+        """For each task ``size`` rows of the split that carry its label (or all), chosen by the pixels' hash alone."""
+        # The split follows the first digits of the hash, so the sample takes its order from others.
+        order = np.argsort(self.faces["sha"].str[8:24].to_numpy(), kind="stable")
+        order = order[(self.faces["split"] == split).to_numpy()[order]]
+        return np.unique(np.concatenate([order[self.known(task)[order]][:size] for task in TASKS]))
+
+    @property
+    def drawn(self) -> bool:
+        """Whether any of the faces are drawn; what is measured on them never passes a criterion."""
+        return any(source["drawn"] for source in self.manifest["sources"].values())
+
+    @property
+    def identity(self) -> str:
+        """A short hash of the rows in their order; the same data packed elsewhere has the same."""
+        rows = pd.util.hash_pandas_object(self.faces[["sha", "split", "emotion", "age", "gender"]], index=False)
+        return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
+
+
+def _with_labels(table: pa.Table, kept: pd.DataFrame) -> pa.Table:
+    """``table`` with the split and labels that the audit settled on."""
+    for column in ("split", "emotion", "age", "gender"):
+        kind = SCHEMA.field(column)
+        values = pa.array(kept[column].to_numpy(), kind.type, from_pandas=False)
+        table = table.set_column(table.schema.get_field_index(column), kind, values)
+    return table
+
+
+def _write(table: pa.Table, folder: Path) -> dict[str, dict]:
+    """Write the rows as Arrow files of bounded size; returns name -> bytes and SHA-256."""
+    files, writer, path = {}, None, None
+    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+        if writer is None:
+            path = folder / f"faces-{len(files):03d}.arrow"
+            writer = pa.ipc.new_file(str(path), SCHEMA)
+            files[path.name] = {}
+        writer.write_batch(batch)
+        if path.stat().st_size > _FILE_BYTES:
+            writer.close()
+            writer = None
+    if writer is not None:
+        writer.close()
+    for name, about in files.items():
+        path = folder / name
+        with open(path, "rb") as file:
+            about |= {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+            os.fsync(file.fileno())
+    return files
+
+
+def _swap_in(new: Path, folder: Path) -> None:
+    """Put a finished folder in place of an old one; a folder cannot replace another in one step."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def caption(face: pd.Series) -> str:
+    """What is known of a row of ``FaceStore.faces``, in a few words."""
+    known = [EMOTIONS[face["emotion"]]] if face["emotion"] != UNKNOWN else []
+    known += [GENDERS[face["gender"]]] if face["gender"] != UNKNOWN else []
+    known += [f"{face['age']:.0f}"] if not np.isnan(face["age"]) else []
+    return ", ".join(known) or "no label"

@@ -1,0 +1,28 @@
+"""Progress of long work: the one callback that every long loop takes, and a bar to hang on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tqdm.auto import tqdm
+
+Progress = Callable[[int, int], None]
+"""Called as ``progress(done, total)`` now and then while work goes on."""
+
+
+def bar(title: str) -> Progress:
+    """A tqdm bar with time left, in a terminal or a notebook; it closes itself at the end."""
+    shown: list[tqdm] = []
+
+    def progress(done: int, total: int) -> None:
+        if not shown:
+            shown.append(tqdm(total=total, desc=title, mininterval=0.5, dynamic_ncols=True))
+        shown[0].update(done - shown[0].n)
+        if done >= total:
+            shown[0].close()
+
+    return progress
+
+
+def silent(done: int, total: int) -> None:
+    """Show nothing."""

@@ -1,0 +1,249 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
+
+from helpers.config import TASKS, InputError, TrainConfig
+from helpers.data.loaders import EpochSampler, draw_seed, train_loader
+from helpers.data.store import FaceStore
+from helpers.session.progress import Progress, silent
+from helpers.training.checkpoints import load_checkpoint, save_checkpoint
+from helpers.training.losses import task_losses, total_loss
+from helpers.training.mixing import mix
+from helpers.training.model import FaceModel, create_model, parameter_counts
+from helpers.training.predict import Predictions, predict
+from helpers.training.run import Run
+
+HISTORY_SAMPLE_ROWS = 500
+"""Fixed training rows per task, without augmentation, behind the training curves of each epoch."""
+
+_DROPOUT = 2  # keeps dropout's draws apart from those of augmentation and mixing in the same step
+
+
+def fit(
+    config: TrainConfig,
+    store: FaceStore,
+    folder: Path,
+    *,
+    on_step: Progress = silent,
+    on_epoch: Callable[[Run], None] = lambda run: None,
+) -> Run:
+    """Train until the epochs, the minutes or the patience are used up, or go on with a run where it stopped.
+
+    An interrupt (Ctrl-C, or a cell's stop button) ends it after the current step; everything done is kept.
+
+    Args:
+        folder: the run's folder; made when it is not there.
+        on_step: called as ``(step, steps of all epochs)`` after each step.
+        on_epoch: called with the run after each epoch, its history and checkpoints written.
+
+    Raises:
+        InputError: the config cannot be used with these faces, or the folder holds another run.
+    """
+    _check_labels(config, store)
+    rows, validation = store.rows("train"), store.rows("validation")
+    sample = store.fixed_sample("train", HISTORY_SAMPLE_ROWS)
+    torch.manual_seed(config.seed)
+    model = create_model(config, fetch_weights=not (folder / "manifest.json").exists())
+    model = model.to(memory_format=torch.channels_last)  # the layout faces come in; halves a step's time on a CPU
+    run = Run.start(folder, config, store)
+    optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
+    schedule = CosineAnnealingWarmRestarts(optimizer, config.t_0, config.t_mult, eta_min=config.lr / 100)
+    accelerator = Accelerator()
+    model, optimizer = accelerator.prepare(model, optimizer)
+    plain = accelerator.unwrap_model(model)
+    state = _restore(run, plain, optimizer)
+    steps = EpochSampler(rows, config.batch_size, config.seed).steps_per_epoch
+    run.log(
+        f"{'go on at' if state['step'] else 'start with'} step {state['step']} of {steps * config.epochs} on "
+        f"{accelerator.device}; {parameter_counts(plain)[0]:,} parameters, {len(rows)} training faces"
+    )
+
+    with _stop_request() as stop:
+        while not (stop or _finished(config, state, steps)):
+            began = time.monotonic()
+            loader = train_loader(store, rows, config, first_step=state["step"])
+            model.train()
+            for batch in loader:
+                batch = batch.to(accelerator.device)
+                schedule.step(batch.step / steps)
+                faces = torch.cat([plain.preprocess(part) for part in batch.faces])
+                faces, shares = mix(faces, batch.targets, batch.step, config)
+                torch.manual_seed(draw_seed(config.seed, batch.step, _DROPOUT))
+                losses = task_losses(model(faces), shares, config)
+                accelerator.backward(total_loss(losses, config))
+                accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+                state["sums"] = state["sums"].to(faces.device) + _sums(losses)
+                state["step"] += 1
+                on_step(state["step"], steps * config.epochs)
+                if stop:
+                    break
+            if state["step"] % steps == 0:
+                row = _measure_epoch(config, state, plain, store, sample, validation)
+                row |= {"step": state["step"], "lr": schedule.get_last_lr()[0]}
+                state["seconds"] += time.monotonic() - began
+                _finish_epoch(run, state, row, plain, optimizer)
+                on_epoch(run)
+            else:
+                state["seconds"] += time.monotonic() - began
+                _save_last(run, state, plain, optimizer)
+                run.log(f"stopped by the user at step {state['step']}; start again to go on")
+    return run
+
+
+def load_best(run: Run) -> FaceModel:
+    """The model of the best epoch, in evaluation mode.
+
+    Raises:
+        InputError: no epoch is complete, or the checkpoint is damaged.
+    """
+    model = create_model(run.config, fetch_weights=False)
+    model.load_state_dict(load_checkpoint(run.best_path)["model"])
+    return model.eval()
+
+
+def _check_labels(config: TrainConfig, store: FaceStore) -> None:
+    """Refuse faces that cannot be trained on, or on which the best epoch could not be told."""
+    for split in ("train", "validation"):
+        if len(store.rows(split)) < 2:
+            raise InputError(f"The store {store.folder} has fewer than 2 {split} faces; pack a larger dataset.")
+    task = config.select_by.partition("_")[0]
+    if task in TASKS and not store.known(task)[store.rows("validation")].any():
+        raise InputError(
+            f"The field 'select_by' is {config.select_by!r}, but no validation face carries that label; "
+            "choose another measure or add a dataset."
+        )
+
+
+def _restore(run: Run, model: FaceModel, optimizer) -> dict:
+    """Progress of the run: from its last checkpoint, whose weights are loaded, or that of a new run."""
+    if not run.last_path.exists():
+        sums = torch.zeros(len(TASKS), 2, dtype=torch.float64)
+        return {"step": 0, "seconds": 0.0, "sums": sums, "best": None, "mark": -math.inf, "stale": 0}
+    state = load_checkpoint(run.last_path)
+    model.load_state_dict(state.pop("model"))
+    optimizer.load_state_dict(state.pop("optimizer"))
+    run.history = state.pop("history")
+    run.write_history()
+    return state
+
+
+def _save_last(run: Run, state: dict, model: FaceModel, optimizer) -> None:
+    """Write everything needed to go on; what the step determines (draws, learning rate) is not part of it."""
+    weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": run.history}
+    save_checkpoint(run.last_path, state | weights)
+
+
+def _finished(config: TrainConfig, state: dict, steps: int) -> bool:
+    """Whether the epochs, the patience or the minutes are used up; an epoch that would not fit is not begun."""
+    epochs = state["step"] // steps
+    late = config.max_minutes and epochs and state["seconds"] * (1 + 1 / epochs) > config.max_minutes * 60
+    return bool(epochs >= config.epochs or state["stale"] >= config.patience or late)
+
+
+def _sums(losses: dict) -> torch.Tensor:
+    """Per task the summed loss and the count of known rows, (3, 2), without waiting for the device."""
+    return torch.stack([torch.stack(losses[task]) for task in TASKS]).detach().double()
+
+
+def _measure_epoch(config: TrainConfig, state: dict, model: FaceModel, store, sample, validation) -> dict:
+    """One line of the history: the mean training losses of the epoch, and both fixed sets without augmentation.
+
+    Raises:
+        InputError: the training loss is no longer a number.
+    """
+    totals, counts = state["sums"].cpu().unbind(1)
+    losses = {task: (total, count) for task, total, count in zip(TASKS, totals, counts, strict=True)}
+    row = {"train_loss": float(total_loss(losses, config))}
+    row |= {f"train_{task}_loss": float(total / count.clamp(min=1e-6)) for task, (total, count) in losses.items()}
+    if not math.isfinite(row["train_loss"]):
+        raise InputError(
+            f"The loss is {row['train_loss']} after step {state['step']}; the last good epoch is kept: lower the "
+            f"learning rate (lr = {config.lr:g}) and start a run under another name."
+        )
+    train, val = (predict(model, store, rows, workers=config.workers) for rows in (sample, validation))
+    losses = task_losses(val.outputs, [(1.0, val.targets)], config)
+    row["val_loss"] = float(total_loss(losses, config))
+    row |= {f"val_{task}_loss": float(total / count.clamp(min=1e-6)) for task, (total, count) in losses.items()}
+    for name, found in (("train", train), ("val", val)):
+        row |= {f"{name}_{measure}": value for measure, value in _point_measures(found).items()}
+    return row
+
+
+def _point_measures(found: Predictions) -> dict[str, float | None]:
+    """Accuracies and age error over the rows that carry each label; None where none does."""
+    measures = {}
+    for task, name in (("emotion", "emotion_accuracy"), ("gender", "gender_accuracy"), ("age", "age_mae")):
+        _, labels, answers = found.known(task)
+        value = np.abs(answers - labels) if task == "age" else answers == labels
+        measures[name] = float(value.mean()) if len(value) else None
+    return measures
+
+
+def _finish_epoch(run: Run, state: dict, row: dict, model: FaceModel, optimizer) -> None:
+    """Judge the epoch, then write the best weights, the last checkpoint and the history, in this order.
+
+    A kill in between repeats the epoch, with the same draws and so the same result.
+    """
+    config = run.config
+    value = row[f"val_{config.select_by}"]
+    score = (value if config.select_by.endswith("accuracy") else -value, -row["val_loss"])
+    row = {"epoch": len(run.history) + 1, "minutes": state["seconds"] / 60} | row
+    row["best"] = state["best"] is None or list(score) > state["best"]
+    state["stale"] = 0 if score[0] > state["mark"] + config.min_delta else state["stale"] + 1
+    if state["stale"] == 0:
+        state["mark"] = score[0]
+    state["sums"] = torch.zeros_like(state["sums"])
+    run.history.append(row)
+    if row["best"]:
+        state["best"] = list(score)
+        save_checkpoint(run.best_path, {"model": model.state_dict(), "epoch": row["epoch"]})
+    _save_last(run, state, model, optimizer)
+    run.write_history()
+    run.log(describe(row))
+
+
+def describe(row: dict) -> str:
+    """One epoch of the history in a line."""
+    parts = [f"epoch {row['epoch']}", f"loss {row['train_loss']:.3f} / {row['val_loss']:.3f} (train / validation)"]
+    for name, text in (("emotion_accuracy", "emotion {:.1%}"), ("gender_accuracy", "gender {:.1%}"),
+                       ("age_mae", "age error {:.1f} years")):  # fmt: skip
+        if row[f"val_{name}"] is not None:
+            parts.append(text.format(row[f"val_{name}"]))
+    return ", ".join(parts) + (", best so far" if row["best"] else "")
+
+
+@contextmanager
+def _stop_request():
+    """A list that is empty until the user interrupts: the step under way is finished first, so nothing is torn.
+
+    A second interrupt acts at once. Signals reach the main thread only; elsewhere the interrupt stays as it is.
+    """
+    stop: list[bool] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number, frame):
+        stop.append(True)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, request)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,121 @@
+"""A run's folder: what was asked for, on which faces, what has been learned so far and what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from helpers.config import InputError, TrainConfig, read_json
+from helpers.data.store import FaceStore
+
+
+@dataclass
+class Run:
+    """An opened run folder.
+
+    Attributes:
+        folder: ``<workspace>/runs/<run>``.
+        config: the config it is trained with.
+        manifest: which faces and library versions it was started with.
+        history: one dict per finished epoch, as in ``history.jsonl``.
+    """
+
+    folder: Path
+    config: TrainConfig
+    manifest: dict
+    history: list[dict] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, folder: Path, config: TrainConfig, store: FaceStore) -> Run:
+        """Create the folder, or open it to go on where it stopped.
+
+        Raises:
+            InputError: the folder was started with another config or other faces.
+        """
+        if (folder / "manifest.json").exists():
+            run = cls.open(folder)
+            run._check_same(config, store)
+            return run
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        libraries = {name: version(name) for name in ("torch", "timm", "albumentations", "numpy")}
+        manifest = {
+            "store": store.identity,
+            "sources": store.manifest["sources"],
+            "drawn": store.drawn,
+            "libraries": libraries,
+        }
+        config.save(folder / "config.json")
+        # Last, since its presence is what makes the folder a run.
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        return cls(folder, config, manifest)
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Open a run to read it.
+
+        Raises:
+            InputError: there is no run, or its files are damaged.
+        """
+        manifest = read_json(folder / "manifest.json", "a training run (notebook 04 makes it)")
+        run = cls(folder, TrainConfig.load(folder / "config.json"), manifest)
+        if run.history_path.exists():
+            run.history = [json.loads(line) for line in run.history_path.read_text().splitlines()]
+        return run
+
+    @property
+    def best_path(self) -> Path:
+        """Weights of the best epoch."""
+        return self.folder / "checkpoints" / "best.pt"
+
+    @property
+    def last_path(self) -> Path:
+        """Everything needed to go on."""
+        return self.folder / "checkpoints" / "last.pt"
+
+    @property
+    def history_path(self) -> Path:
+        return self.folder / "history.jsonl"
+
+    def write_history(self) -> None:
+        """Write all finished epochs; a resumed run drops lines its checkpoint does not know."""
+        self.history_path.write_text("".join(json.dumps(row) + "\n" for row in self.history))
+
+    def log(self, line: str) -> None:
+        """Add a line with the time to ``train.log``."""
+        with open(self.folder / "train.log", "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+
+    def read_metrics(self) -> dict:
+        """What evaluation and export have measured so far."""
+        return read_json(self.folder / "metrics.json", "measured results (notebook 05 makes them)")
+
+    def write_metrics(self, metrics: dict) -> None:
+        """Write ``metrics.json``."""
+        partial = self.folder / ".metrics.json.partial"
+        partial.write_text(json.dumps(metrics, indent=1) + "\n")
+        partial.replace(self.folder / "metrics.json")
+
+    def check_store(self, store: FaceStore) -> None:
+        """Raise an InputError unless the run was trained on the faces of ``store``.
+
+        On another store, or the same packed with other splits, test rows could be rows it has learned from.
+        """
+        if self.manifest["store"] != store.identity:
+            raise InputError(
+                f"The run {self.folder.name!r} was trained on other faces (store {self.manifest['store']}) than "
+                f"{store.folder} holds (store {store.identity}); open those, or start a run under another name."
+            )
+
+    def _check_same(self, config: TrainConfig, store: FaceStore) -> None:
+        mine, wanted = dataclasses.asdict(self.config), dataclasses.asdict(config)
+        changed = [f"{name} {mine[name]!r} -> {wanted[name]!r}" for name in mine if mine[name] != wanted[name]]
+        if changed:
+            raise InputError(
+                f"The run {self.folder.name!r} was started with another config ({'; '.join(changed)}); set it back to "
+                f"go on with it, or start a run under another name."
+            )
+        self.check_store(store)

@@ -1,0 +1,47 @@
+"""Views that are drawn again while a cell works. They are made from files, so a reload of the page loses nothing."""
+
+from __future__ import annotations
+
+import time
+
+from IPython.display import display
+
+from helpers import plots
+from helpers.config import InputError
+from helpers.session.progress import bar
+from helpers.session.workspace import Workspace
+from helpers.training.fit import describe
+from helpers.training.run import Run
+
+SAVE_EVERY = 600.0
+"""Seconds between copies of a running training to the archive."""
+
+
+class LiveTraining:
+    """Step bar, curves and one line per epoch; hang its methods on :func:`helpers.training.fit.fit`.
+
+    Args:
+        workspace: its archive gets a copy of the run now and then, so that a lost machine costs minutes.
+    """
+
+    def __init__(self, workspace: Workspace):
+        self.on_step = bar("Training")
+        self._workspace = workspace
+        self._shown = None
+        self._saved = time.monotonic()
+
+    def on_epoch(self, run: Run) -> None:
+        """Draw the curves again in place and print the epoch's line."""
+        picture = plots.curves(run.history, f"Run {run.folder.name}{' (drawn faces)' if run.manifest['drawn'] else ''}")
+        if self._shown is None:
+            self._shown = display(picture, display_id=True)
+        else:
+            self._shown.update(picture)
+        print(describe(run.history[-1]))
+
+        if time.monotonic() - self._saved > SAVE_EVERY:
+            try:
+                self._workspace.save(run.folder)
+            except InputError as error:  # the run itself is safe on this machine: training goes on
+                print(f"warning: {error}")
+            self._saved = time.monotonic()

@@ -1,0 +1,39 @@
+# %% [markdown]
+# # 01 Set-up and GPU check
+#
+# Finds out where you are and what this machine can do. It takes nothing in, leaves an opened workspace, and takes
+# about a minute on any machine. Every notebook of the series starts with the same set-up cell, so each one can be
+# opened on a new machine.
+
+# %% [markdown]
+# ## What this machine means for you
+#
+# The network learns from tens of thousands of faces many times over. A GPU does that in hours, a CPU in days, so the
+# series picks its recipe by what is here.
+
+# %%
+from helpers.session.runtime import advice, suggest_recipe
+
+machine = inspect_machine(workspace.folder)
+print(*(advice(machine) or ["All is well: nothing stands in the way of training here."]), sep="\n")
+print(f"Recipe to start with on this machine: {suggest_recipe(machine)}")
+
+# %% [markdown]
+# ## The recipes
+#
+# A recipe is a full set of knobs. Notebook 04 lets you change any of them.
+
+# %%
+import dataclasses
+
+import pandas as pd
+
+from helpers.config import RECIPES
+
+pd.DataFrame({name: dataclasses.asdict(config) for name, config in RECIPES.items()})
+
+# %% [markdown]
+# ## What you should see
+#
+# A table of the machine, a sentence on what to do where something is missing, and the recipes. When no GPU was found on
+# Colab, choose *Runtime > Change runtime type > T4 GPU* and *Run all* again.

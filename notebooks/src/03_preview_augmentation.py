@@ -1,0 +1,63 @@
+# %% [markdown]
+# # 03 Preview the augmentation
+#
+# Shows what training does to the faces before the network sees them. It takes the packed store of notebook 02 and
+# leaves nothing behind. It takes less than a minute on any machine.
+
+# %% tags=["parameters"] cellView="form"
+# @title Parameters
+FACES = "faces"  # @param {type:"string"}
+STRENGTH = 1.0  # @param {type:"slider", min:0.0, max:2.0, step:0.1}
+
+# %% [markdown]
+# ## Open the store
+
+# %%
+from helpers.data.store import FaceStore
+
+workspace.restore(workspace.faces(FACES))
+store = FaceStore.open(workspace.faces(FACES))
+originals = [store.image(row) for row in store.fixed_sample("train", 2)]
+
+# %% [markdown]
+# ## Each technique on the same faces
+#
+# Five groups: geometric, colour, noise, blur and cutout. If you cannot read the emotion any more, neither can the
+# network: lower `STRENGTH`.
+
+# %%
+from helpers import plots
+from helpers.data.augment import TECHNIQUES, preview_techniques
+
+images, titles = preview_techniques(originals, STRENGTH)
+plots.faces(images, titles, columns=len(TECHNIQUES) + 1, title=f"Each technique, strength {STRENGTH:g}")
+
+# %% [markdown]
+# ## As training draws them
+#
+# In training each technique is applied by its own probability, so a face hardly ever looks the same twice.
+
+# %%
+from helpers.data.augment import Augmenter
+
+augmenter = Augmenter(STRENGTH)
+augmenter.reseed(0)
+drawn = [augmenter(face) for face in originals for _ in range(8)]
+plots.faces(drawn, [""] * len(drawn), title="Eight draws of each face")
+
+# %% [markdown]
+# ## Mixup and CutMix
+#
+# Some steps mix each face with another one, and the labels in the same share: Mixup adds them up, CutMix pastes a part.
+
+# %%
+from helpers.config import recipe
+from helpers.training.mixing import preview_mixing
+
+images, titles = preview_mixing(originals, recipe("seed").img_size)
+plots.faces(images, titles, columns=len(originals), title="The share is that of the face itself")
+
+# %% [markdown]
+# ## What you should see
+#
+# Faces whose emotion, age and gender you can still tell, although none looks like the original any more.

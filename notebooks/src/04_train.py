@@ -1,0 +1,73 @@
+# %% [markdown]
+# # 04 Train
+#
+# Trains one network with three heads: emotion, age and gender. It takes the packed store of notebook 02 and leaves a
+# run folder with the best checkpoint, the history and the curves (on Colab with a copy on Drive). How long it takes on
+# a T4 has not been measured yet. When the session is cut, open this notebook again and choose Run all: it goes on.
+
+# %% tags=["parameters"] cellView="form"
+# @title Parameters
+RECIPE = "auto"  # @param ["auto", "seed", "small", "demo"]
+RUN = "run-1"  # @param {type:"string"}
+FACES = "faces"  # @param {type:"string"}
+CHANGES = {}  # @param {type:"raw"}
+
+# %% [markdown]
+# ## Open the store and what is there of the run
+
+# %%
+from helpers.data.store import FaceStore
+
+workspace.restore(workspace.faces(FACES))
+workspace.restore(workspace.run(RUN))
+store = FaceStore.open(workspace.faces(FACES))
+
+# %% [markdown]
+# ## Choose the knobs
+#
+# The panel starts with the recipe (`auto`: `seed` on a GPU, `small` without one) and `CHANGES`, a dict of fields, for
+# example `{"epochs": 20}`. Without a click the values stay as they are, so Run all works.
+
+# %%
+from helpers.config import recipe
+from helpers.session.runtime import suggest_recipe
+from helpers.ui.controls import ConfigPanel
+
+name = suggest_recipe(inspect_machine()) if RECIPE == "auto" else RECIPE
+panel = ConfigPanel(recipe(name, **CHANGES))
+panel
+
+# %% [markdown]
+# ## Train
+#
+# Stop with the cell's stop button whenever you like: the step under way is finished and everything is kept. Run the
+# cell again to go on. The best checkpoint is chosen on the validation split; the test split is not touched here.
+
+# %%
+from helpers.training.fit import fit
+from helpers.ui.live import LiveTraining
+
+live = LiveTraining(workspace)
+run = fit(panel.config, store, workspace.run(RUN), on_step=live.on_step, on_epoch=live.on_epoch)
+
+# %% [markdown]
+# ## Curves
+#
+# Validation should follow training. When the gap between them grows, raise the augmentation or stop earlier.
+
+# %%
+from helpers import plots
+
+plots.curves(run.history, f"Run {RUN}" + (" (drawn faces)" if store.drawn else ""))
+
+# %%
+import pandas as pd
+
+workspace.save(workspace.run(RUN))
+columns = ["epoch", "train_loss", "val_loss", "val_emotion_accuracy", "val_gender_accuracy", "val_age_mae", "best"]
+pd.DataFrame(run.history)[columns].tail(5)
+
+# %% [markdown]
+# ## What you should see
+#
+# One line per epoch, six curves with a dashed line at the best epoch, and the last epochs as a table.

@@ -1,0 +1,112 @@
+"""Runs notebooks in order without a display or a click, as ``make demo`` and the tests do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+DEMO = {
+    "02": {"SOURCE": "sample"},
+    "04": {"RECIPE": "demo", "RUN": "demo"},
+    "05": {"RUN": "demo"},
+    "06": {"RUN": "demo"},
+}
+"""What the demo sets in the notebooks' parameters cells."""
+
+
+class _EchoingClient(NotebookClient):
+    """Shows on this terminal what the cells print."""
+
+    def process_message(self, msg, cell, cell_index):
+        if msg["msg_type"] == "stream" and msg["content"]["name"] == "stdout":
+            sys.stdout.write("   " + msg["content"]["text"].replace("\n", "\n   ").rstrip(" "))
+            sys.stdout.flush()
+        return super().process_message(msg, cell, cell_index)
+
+
+def run_notebook(path: Path, parameters: dict, executed: Path, echo: bool = True) -> nbformat.NotebookNode:
+    """Execute a notebook with some parameters set; the executed copy is written even when a cell fails.
+
+    Args:
+        path: the notebook.
+        parameters: name -> value, set in a cell after the one tagged ``parameters``.
+        executed: where the executed copy goes.
+        echo: show what the cells print.
+
+    Raises:
+        ValueError: parameters are given, but the notebook has no parameters cell or does not know one of them.
+        CellExecutionError: a cell failed.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    if parameters:
+        place = next(
+            (i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])), None
+        )
+        known = notebook.cells[place].source if place is not None else ""
+        unknown = [name for name in parameters if f"{name} = " not in known]
+        if unknown:
+            raise ValueError(f"{path.name} has no parameter {', '.join(unknown)}.")
+        lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+        notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(lines))
+    client = (_EchoingClient if echo else NotebookClient)(
+        notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
+    try:
+        client.execute()
+    finally:
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, executed)
+    return notebook
+
+
+def main() -> int:
+    """Run the notebooks 01 to 06 on sample faces and say where everything lies; returns the exit status."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    workspace = Path(os.environ.setdefault("FACE_WORKSPACE", str(ROOT / "workspace")))
+    started = time.monotonic()
+    for path in sorted((ROOT / "notebooks").glob("0[1-6]_*.ipynb")):
+        print(f"-> {path.name}  ({time.monotonic() - started:.0f} s)", flush=True)
+        try:
+            run_notebook(path, DEMO.get(path.name[:2], {}), workspace / "executed" / path.name)
+        except CellExecutionError as error:
+            print(f"{path.name} stopped: {error.ename}: {error.evalue}", file=sys.stderr)
+            return 1
+    _say_where(workspace, time.monotonic() - started)
+    return 0
+
+
+def _say_where(workspace: Path, seconds: float) -> None:
+    """The demo's last words: what was reached and where to look."""
+    sys.path.insert(0, str(ROOT))
+    from helpers.evaluation.report import summary
+    from helpers.evaluation.verdict import verdict, verdict_table
+
+    run = workspace / "runs" / DEMO["04"]["RUN"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    table = summary(metrics)
+    print(f"\nDone in {seconds / 60:.1f} minutes. Reached on the test split of DRAWN faces:\n")
+    print(table[table["split"] == "test"].to_string(index=False))
+    print("\n" + verdict_table(verdict(metrics, drawn=True)).to_string(index=False) + "\n")
+    places = {
+        "curves": run / "figures" / "curves.png",
+        "confusion matrices": run / "figures" / "confusion_emotion.png",
+        "report": run / "metrics.json",
+        "ONNX model": run / "model.onnx",
+        "executed notebooks": workspace / "executed",
+    }
+    for what, where in places.items():
+        print(f"{what:20} {where}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
