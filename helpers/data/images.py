@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from dataclasses import dataclass
 
 import cv2
@@ -13,6 +12,8 @@ from PIL import Image, ImageOps
 
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded: a header of a few bytes can ask for gigabytes."""
+
+_TOO_LARGE = f"more than {MAX_PIXELS // 1_000_000} million pixels"
 
 
 class RejectedImageError(ValueError):
@@ -41,20 +42,17 @@ def read_face(encoded: bytes) -> Face:
     if not encoded:
         raise RejectedImageError("empty file")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of large pictures and odd EXIF blocks; both are judged here, not shown to the user.
-            warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(encoded))
-            if picture.width * picture.height > MAX_PIXELS:
-                raise RejectedImageError(f"more than {MAX_PIXELS // 1_000_000} million pixels")
-            plain = picture.format in ("JPEG", "PNG") and picture.mode in ("L", "RGB")
-            plain = plain and picture.getexif().get(0x0112, 1) == 1 and "transparency" not in picture.info
-            upright = picture if plain else _to_rgb(ImageOps.exif_transpose(picture))
-            pixels = np.asarray(upright.convert("RGB"))
+        picture = Image.open(io.BytesIO(encoded))
+        if picture.width * picture.height > MAX_PIXELS:
+            raise RejectedImageError(_TOO_LARGE)
+        plain = picture.format in ("JPEG", "PNG") and picture.mode in ("L", "RGB")
+        plain = plain and picture.getexif().get(0x0112, 1) == 1 and "transparency" not in picture.info
+        upright = picture if plain else _to_rgb(ImageOps.exif_transpose(picture))
+        pixels = np.asarray(upright.convert("RGB"))
     except RejectedImageError:
         raise
     except Image.DecompressionBombError:
-        raise RejectedImageError(f"more than {MAX_PIXELS // 1_000_000} million pixels") from None
+        raise RejectedImageError(_TOO_LARGE) from None
     except Exception as error:  # Pillow's decoders raise a dozen unrelated types for damaged bytes.
         raise RejectedImageError(
             "truncated image" if "truncated" in str(error) else "not readable as an image"

@@ -26,7 +26,7 @@ from helpers.data.drawn.face import draw_face
 from helpers.session.progress import Progress, silent
 
 _VERSION = 1
-"""Raise it when the drawing or a layout changes, so that finished sets are written anew."""
+"""Raised when the drawing or a layout changes, so that finished sets are written anew."""
 
 _DATASETS = ("fer2013", "utkface")
 _RECORD = "sample_faces.json"
@@ -57,7 +57,7 @@ class _Job:
 
 def write_sample_faces(
     root: Path,
-    faces: int = 6000,
+    faces: int = 5000,
     seed: int = 0,
     progress: Progress = silent,
     workers: int | None = None,

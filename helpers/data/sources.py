@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -256,7 +257,9 @@ def read_source(name: str, folder: Path, progress: Progress = silent) -> Read:
     source = source_named(name)
     listed = list(source.list_files(Path(folder)))
     rows, rejects = [], []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and hashing both let go of the interpreter's lock
+    # Threads, since decoding and hashing both let go of the interpreter's lock. Pillow warns of large pictures and odd
+    # EXIF blocks; both are judged by read_face, not shown to the user.
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, (item, result) in enumerate(zip(listed, pool.map(_open, listed), strict=True), start=1):
             path = item[0] if isinstance(item, tuple) else item.path
             relative = path.relative_to(folder).as_posix()

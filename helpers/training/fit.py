@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -71,7 +72,7 @@ def fit(
         f"{accelerator.device}; {parameter_counts(plain)[0]:,} parameters, {len(rows)} training faces"
     )
 
-    with _stop_request() as stop:
+    with _stop_request() as stop, _cpu_threads(accelerator.device):
         while not (stop or _finished(config, state, steps)):
             began = time.monotonic()
             loader = train_loader(store, rows, config, first_step=state["step"])
@@ -225,6 +226,21 @@ def describe(row: dict) -> str:
         if row[f"val_{name}"] is not None:
             parts.append(text.format(row[f"val_{name}"]))
     return ", ".join(parts) + (", best so far" if row["best"] else "")
+
+
+@contextmanager
+def _cpu_threads(device: torch.device):
+    """On a CPU, leave one core to the loader: both waiting for the same cores costs a sixth of the speed.
+
+    The number does not follow ``workers``, since sums over another number of threads differ in their last bit.
+    """
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

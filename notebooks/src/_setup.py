@@ -12,12 +12,10 @@ if ROOT is None:
     if not ROOT.exists():
         subprocess.run(["git", "clone", "--depth", "1", "--branch", "{branch}", "{repository}", str(ROOT)], check=True)
 os.chdir(ROOT)
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))
 from helpers.session import install
 
-missing = install.missing("requirements.txt")
-if missing:
+if missing := install.missing("requirements.txt"):
     get_ipython().run_line_magic("pip", install.pip_arguments(missing))
 install.check_loaded()
 from helpers.session.runtime import inspect_machine, machine_table

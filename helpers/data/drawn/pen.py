@@ -24,12 +24,12 @@ class Pen:
     def __init__(self, rng: np.random.Generator, size: int):
         side = size * max(2, -(-128 // size))  # a whole multiple, for which cv2's INTER_AREA is ten times as fast
         self.canvas = np.empty((side, side, 3), np.uint8)
-        self.scale = side * rng.uniform(0.31, 0.385)
-        angle = np.deg2rad(min(20.0, max(-20.0, rng.normal(0, 9))))
+        self.scale = side * rng.uniform(0.33, 0.385)
+        angle = np.deg2rad(min(15.0, max(-15.0, rng.normal(0, 6))))
         squeeze, shear = rng.uniform(0.94, 1.04), rng.normal(0, 0.03)
         roll = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        self.turn = np.clip(rng.normal(0, (0.1, 0.06)), -0.2, 0.2)
-        centre = side * (np.array([0.5, 0.49]) + np.clip(rng.normal(0, 0.035, 2), -0.08, 0.08))
+        self.turn = np.clip(rng.normal(0, (0.07, 0.045)), -0.16, 0.16)
+        centre = side * (np.array([0.5, 0.49]) + np.clip(rng.normal(0, 0.025, 2), -0.06, 0.06))
         fine = 1 << _SUBPIXEL
         self._matrix = (roll @ np.array([[squeeze, shear], [0.0, 1.0]]) * self.scale * fine).T
         self._centre = centre * fine
@@ -152,7 +152,7 @@ def photograph(rng: np.random.Generator, canvas: np.ndarray, size: int, grey: bo
     """
     image = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
     image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if grey else image
-    across, down = np.clip(rng.normal(0, 0.22, 2), -0.4, 0.4).astype(np.float32)
+    across, down = np.clip(rng.normal(0, 0.17, 2), -0.35, 0.35).astype(np.float32)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     gain, contrast, offset = rng.uniform(0.78, 1.12), rng.uniform(0.72, 1.1), rng.normal(0, 8)
     light = (1 + across * ramp[None, :] + down * ramp[:, None]) * np.float32(gain * contrast)
@@ -163,7 +163,7 @@ def photograph(rng: np.random.Generator, canvas: np.ndarray, size: int, grey: bo
         light, grain = cv2.merge([light * share for share in tone]), cv2.merge([grain] * 3)
     image = cv2.add(cv2.multiply(image, light, dtype=cv2.CV_32F), grain, dtype=cv2.CV_8U)
     blur, jpeg = rng.random(2)
-    if blur < 0.3:
+    if blur < 0.2:
         image = cv2.GaussianBlur(image, (0, 0), size / 48 * rng.uniform(0.25, 0.6))
     if jpeg < 0.4:
         packed = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(55, 90))))[1]

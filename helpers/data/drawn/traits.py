@@ -166,7 +166,7 @@ def draw_expression(rng: np.random.Generator, emotion: str) -> Expression:
     rest = np.array(astuple(Expression()))
     full = np.array(astuple(Expression(**ways[int(rng.integers(len(ways)))])))
     wander = np.array([_WANDER.get(name, 0.0) for name in Expression.__dataclass_fields__])
-    values = rest + rng.uniform(0.62, 1.15) * (full - rest) + wander * rng.standard_normal(len(rest))
+    values = rest + rng.uniform(0.75, 1.15) * (full - rest) + wander * rng.standard_normal(len(rest))
     names = list(Expression.__dataclass_fields__)
     values[names.index("skew")] *= rng.choice((-1.0, 1.0))  # a mirrored face shows the same emotion
     return Expression(**dict(zip(names, values.tolist(), strict=True)))

@@ -1,0 +1,43 @@
+"""Small drawn datasets, packed and trained once for all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def sample_folders(tmp_path_factory) -> dict[str, Path]:
+    """400 drawn faces in FER2013's and UTKFace's layouts."""
+    from helpers.data.sample_faces import write_sample_faces
+
+    return write_sample_faces(tmp_path_factory.mktemp("samples"), faces=400)
+
+
+@pytest.fixture(scope="session")
+def store(sample_folders, tmp_path_factory):
+    """The drawn datasets, packed."""
+    from helpers.data.store import pack
+
+    return pack(sample_folders, tmp_path_factory.mktemp("packed") / "faces")
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """A config that trains in seconds."""
+    from helpers.config import recipe
+
+    return recipe("demo", img_size=32, epochs=2, t_0=2, batch_size=32, head_width=16, workers=0, mix_probability=0.5)
+
+
+@pytest.fixture(scope="session")
+def trained(store, tiny_config, tmp_path_factory):
+    """A run of two epochs, to be read only."""
+    from helpers.training.fit import fit
+
+    return fit(tiny_config, store, tmp_path_factory.mktemp("runs") / "tiny")

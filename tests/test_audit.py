@@ -1,0 +1,94 @@
+"""Splits do not move, and nothing stands on both sides of one."""
+
+import hashlib
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.config import SPLITS, UNKNOWN
+from helpers.data.audit import audit, split_of
+
+FACE = st.tuples(
+    st.integers(0, 30),  # which pixels: few kinds, so that twins are frequent
+    st.sampled_from([("fer2013", "train"), ("fer2013", "test"), ("utkface", None)]),
+    st.integers(0, 3),
+    st.integers(1, 90),
+)
+
+
+def table(faces) -> pd.DataFrame:
+    """A table of faces as a reader gives it: FER2013 rows carry an emotion, UTKFace rows age and gender."""
+    rows = []
+    for number, (pixels, (dataset, split), emotion, age) in enumerate(faces):
+        fer = dataset == "fer2013"
+        labels = (emotion, math.nan, UNKNOWN) if fer else (UNKNOWN, float(age), age % 2)
+        sha = hashlib.sha256(b"%d" % pixels).hexdigest()
+        rows.append((dataset, split, *labels, UNKNOWN, sha, f"{number}.jpg"))
+    columns = ["dataset", "split", "emotion", "age", "gender", "race", "sha", "name"]
+    return pd.DataFrame(rows, columns=columns).astype({"emotion": "int8", "gender": "int8", "age": "float32"})
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(FACE, min_size=1, max_size=60))
+def test_twins_never_stand_in_two_splits_and_published_tests_stay_whole(faces):
+    given_table = table(faces)
+    kept, report = audit(given_table)
+    assert (kept.groupby("sha")["split"].nunique() <= 1).all()
+    published = given_table.index[given_table["split"] == "test"]
+    assert set(published) <= set(kept.index) and (kept.loc[published, "split"] == "test").all()
+    assert (kept.loc[published, "emotion"] == given_table.loc[published, "emotion"]).all(), "test labels stay"
+    for name, found in report.items():
+        left = found["left_out_twin_in_test"] + found["left_out_twin_in_validation"] + found["left_out_without_label"]
+        assert found["rows"] == (given_table["dataset"] == name).sum()
+        assert sum(found["splits"].values()) == found["rows"] - left, "every row is kept or counted as left out"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(FACE, min_size=2, max_size=40), st.randoms(use_true_random=False))
+def test_a_row_keeps_its_split_when_rows_are_reordered_renamed_or_added(faces, random):
+    before, _ = audit(table(faces))
+    shuffled = random.sample(faces, len(faces))
+    after, _ = audit(table(shuffled).assign(name="renamed"))
+    assert before.groupby("sha")["split"].first().to_dict() == after.groupby("sha")["split"].first().to_dict()
+    new = table([(pixels + 1000, *rest) for pixels, *rest in faces])
+    more, _ = audit(pd.concat([table(faces), new], ignore_index=True))
+    common = before.groupby("sha")["split"].first()
+    assert more.groupby("sha")["split"].first()[common.index].to_dict() == common.to_dict()
+
+
+@pytest.mark.parametrize(("published", "wanted"), [("train", (0.9, 0.1, 0.0)), (None, (0.8, 0.1, 0.1))])
+def test_shares_of_the_splits_are_as_designed(published, wanted):
+    hashes = [hashlib.sha256(b"%d" % i).hexdigest() for i in range(20_000)]
+    found = pd.Series([split_of(sha, published) for sha in hashes]).value_counts(normalize=True)
+    assert [found.get(split, 0.0) for split in SPLITS] == pytest.approx(wanted, abs=0.01)
+
+
+def _in_training(labels, dataset="fer2013"):
+    """A table of twins whose pixels fall into the training split."""
+    pixels = next(i for i in range(99) if split_of(hashlib.sha256(b"%d" % i).hexdigest(), None) == "train")
+    split = "train" if dataset == "fer2013" else None
+    return table([(pixels, (dataset, split), label, label) for label in labels])
+
+
+def test_conflicting_emotions_go_by_majority_and_a_tie_is_unknown():
+    kept, report = audit(_in_training([1, 1, 2]))
+    assert kept["emotion"].tolist() == [1, 1, 1]
+    assert report["fer2013"]["relabelled"] == 1 and report["fer2013"]["conflicting_groups"] == 1
+    kept, report = audit(_in_training([1, 2]))
+    assert kept.empty and report["fer2013"]["left_out_without_label"] == 2
+
+
+def test_conflicting_ages_become_their_median_within_five_years_and_else_unknown():
+    kept, _ = audit(_in_training([30, 32, 34], "utkface"))
+    assert kept["age"].tolist() == [32.0] * 3
+    kept, _ = audit(_in_training([30, 50, 52], "utkface"))
+    assert np.isnan(kept["age"]).all() and (kept["gender"] == 0).all(), "the gender they agree on stays"
+
+
+def test_what_one_dataset_says_of_a_face_is_not_given_to_its_twin_in_another():
+    kept, _ = audit(pd.concat([_in_training([1]), _in_training([40], "utkface")], ignore_index=True))
+    assert kept["emotion"].tolist() == [1, UNKNOWN] and np.isnan(kept["age"].iloc[0])

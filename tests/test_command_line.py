@@ -1,0 +1,130 @@
+"""The same steps without a notebook, and one clear sentence for each wrong input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.__main__ import main
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ["--recipe", "demo", "--img_size", "32", "--epochs", "1", "--batch_size", "32", "--workers", "0"]
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("FACE_WORKSPACE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def paths_file(sample_folders, tmp_path) -> Path:
+    path = tmp_path / "dataset_paths.json"
+    path.write_text(json.dumps({name: str(folder) for name, folder in sample_folders.items()}))
+    return path
+
+
+def test_every_step_runs_in_order_from_the_paths_of_two_folders(workspace, paths_file, capsys):
+    assert main(["check"]) == 0
+    assert main(["train", "--data_paths", str(paths_file), *TINY]) == 0
+    assert main(["preview"]) == 0
+    assert main(["evaluate"]) == 0
+    assert main(["export"]) == 0
+    run = workspace / "runs" / "run-1"
+    assert (run / "model.onnx").exists() and (workspace / "preview" / "augmentation.png").exists()
+    assert set(json.loads((run / "metrics.json").read_text())) >= {"train", "validation", "test", "gap", "onnx"}
+    printed = capsys.readouterr().out
+    assert "epoch 1" in printed and "Emotion accuracy" in printed and "drawn faces" in printed
+
+
+def test_a_run_goes_where_save_dir_says(workspace, paths_file, tmp_path):
+    where = ["--save_dir", str(tmp_path / "mine"), "--run", "a"]
+    assert main(["train", "--data_paths", str(paths_file), *where, *TINY]) == 0
+    assert (tmp_path / "mine" / "a" / "checkpoints" / "best.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "does not exist"),
+        ("{", "cannot be read as JSON"),
+        ('{"fer2014": "x"}', "There is no dataset 'fer2014'"),
+        ('{"fer2013": "/nowhere"}', "/nowhere, does not exist"),
+        ('{"fer2013": "empty"}', "is empty"),
+        ('{"fer2013": "wrong"}', "does not hold FER2013: found readme.txt"),
+    ],
+)
+def test_wrong_paths_are_one_sentence_and_leave_no_store_and_no_run(workspace, capsys, content, words):
+    (workspace / "empty").mkdir()
+    (workspace / "wrong").mkdir()
+    (workspace / "wrong" / "readme.txt").write_text("x")
+    path = workspace / "paths.json"
+    if content is not None:
+        path.write_text(content)
+    assert main(["train", "--data_paths", str(path), *TINY]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not (workspace / "faces").exists() and not (workspace / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--epochs", "0"], "'epochs' is 0"),
+        (["--lr", "7"], "'lr' is 7.0"),
+        (["--backbone", "resnet1"], "timm has no backbone 'resnet1'"),
+    ],
+)
+def test_wrong_knobs_are_one_sentence_and_leave_no_run(workspace, paths_file, capsys, arguments, words):
+    assert main(["train", "--data_paths", str(paths_file), *TINY, *arguments]) == 2
+    assert words in capsys.readouterr().err and not (workspace / "runs" / "run-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train"], "notebook 02 makes it"),
+        (["evaluate"], "notebook 04 makes it"),
+        (["export", "--run", "x"], "notebook 04 makes it"),
+        (["download", "--datasets", "mnist"], "There is no dataset 'mnist'"),
+    ],
+)
+def test_a_step_taken_too_early_says_what_comes_first(workspace, capsys, arguments, words):
+    assert main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_as_a_process_it_ends_with_status_2_and_no_traceback(tmp_path):
+    environment = os.environ | {"FACE_WORKSPACE": str(tmp_path)}
+    found = subprocess.run(
+        [sys.executable, "-m", "helpers", "evaluate"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert found.returncode == 2 and "Traceback" not in found.stderr and found.stderr.startswith("error: ")
+
+
+def test_kaggle_s_refusal_of_one_dataset_leaves_the_other_usable(workspace, monkeypatch, capsys, sample_folders):
+    import kagglehub
+    import requests
+    from kagglehub.exceptions import KaggleApiHTTPError
+
+    def download(handle):
+        if "utkface" in handle:
+            response = requests.Response()
+            response.status_code = 403
+            raise KaggleApiHTTPError("403 Client Error: you do not have access", response=response)
+        return str(sample_folders["fer2013"])
+
+    monkeypatch.setattr(kagglehub, "dataset_download", download)
+    assert main(["download"]) == 0
+    printed = capsys.readouterr()
+    assert "warning: Kaggle did not deliver jangedoo/utkface-new" in printed.err and "403" in printed.err
+    assert list(json.loads((workspace / "dataset_paths.json").read_text())) == ["fer2013"]
+
+    def nothing(handle):
+        raise requests.ConnectionError("no route to host")
+
+    monkeypatch.setattr(kagglehub, "dataset_download", nothing)
+    assert main(["download"]) == 2 and "did not deliver msambare/fer2013" in capsys.readouterr().err

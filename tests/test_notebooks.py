@@ -1,0 +1,83 @@
+"""The notebooks run in order without a display or a click, each in its own process as on a new machine."""
+
+import json
+from pathlib import Path
+
+import pytest
+from nbclient.exceptions import CellExecutionError
+
+from tools.run_notebooks import run_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = {"img_size": 32, "epochs": 2, "t_0": 2, "batch_size": 32, "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory, sample_folders):
+    """All notebooks, executed with tiny settings; returns the workspace and the executed notebooks by number."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("FACE_WORKSPACE", str(workspace))
+    (workspace / "sample_faces").symlink_to(sample_folders["fer2013"].parent)
+    changes = {
+        "02": {"SOURCE": "sample"},
+        "04": {"RECIPE": "demo", "CHANGES": TINY},
+    }
+    books = {}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        number = path.name[:2]
+        books[number] = run_notebook(path, changes.get(number, {}), workspace / "executed" / path.name, echo=False)
+    patch.undo()
+    return workspace, books
+
+
+def outputs(book) -> list[dict]:
+    return [output for cell in book.cells for output in cell.get("outputs", [])]
+
+
+def test_every_notebook_runs_and_leaves_what_it_promises(executed):
+    workspace, books = executed
+    assert sorted(books) == ["01", "02", "03", "04", "05", "06"]
+    assert set(json.loads((workspace / "dataset_paths.json").read_text())) == {"fer2013", "utkface"}
+    run = workspace / "runs" / "run-1"
+    for name in ("config.json", "history.jsonl", "train.log", "predictions.parquet", "metrics.json", "model.onnx"):
+        assert (run / name).stat().st_size > 0, name
+    assert set(json.loads((run / "metrics.json").read_text())["onnx"]) >= {"difference", "milliseconds"}
+
+
+def test_every_result_is_also_drawn(executed):
+    _, books = executed
+    pictures = {number: sum("image/png" in o.get("data", {}) for o in outputs(book)) for number, book in books.items()}
+    assert pictures["02"] >= 2 and pictures["03"] >= 3 and pictures["04"] >= 2
+    assert pictures["05"] >= 6 and pictures["06"] >= 1
+
+
+def test_nothing_is_written_to_the_error_stream_but_progress(executed):
+    _, books = executed
+    for number, book in books.items():
+        errors = [o["text"] for o in outputs(book) if o["output_type"] == "stream" and o["name"] == "stderr"]
+        assert not [text for text in errors if "Warning" in text or "Error" in text], (number, errors)
+
+
+def test_run_all_again_goes_on_instead_of_starting_anew(executed, monkeypatch):
+    workspace, _ = executed
+    monkeypatch.setenv("FACE_WORKSPACE", str(workspace))
+    last = workspace / "runs" / "run-1" / "checkpoints" / "last.pt"
+    before = last.stat().st_mtime_ns
+    path = ROOT / "notebooks" / "04_train.ipynb"
+    run_notebook(path, {"RECIPE": "demo", "CHANGES": TINY}, workspace / "executed" / "again.ipynb", echo=False)
+    assert last.stat().st_mtime_ns == before
+
+
+def test_a_mistake_is_shown_as_one_sentence_without_our_stack(tmp_path, monkeypatch):
+    monkeypatch.setenv("FACE_WORKSPACE", str(tmp_path))
+    with pytest.raises(CellExecutionError):
+        run_notebook(ROOT / "notebooks" / "03_preview_augmentation.ipynb", {}, tmp_path / "x.ipynb", echo=False)
+    executed_text = json.loads((tmp_path / "x.ipynb").read_text())
+    (error,) = [o for c in executed_text["cells"] for o in c.get("outputs", []) if o["output_type"] == "error"]
+    assert len(error["traceback"]) == 1 and "notebook 02 makes it" in error["traceback"][0]
+
+
+def test_a_parameter_that_a_notebook_does_not_know_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="has no parameter EPOCHS"):
+        run_notebook(ROOT / "notebooks" / "04_train.ipynb", {"EPOCHS": 3}, tmp_path / "x.ipynb")

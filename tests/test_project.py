@@ -1,0 +1,170 @@
+"""The project's own rules: imports run downward, generated files are up to date, notebooks are clean."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import build_notebooks
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LAYERS = (
+    {"config", "metrics", "plots", "session"},
+    {"data"},
+    {"training"},
+    {"evaluation"},
+    {"export"},
+    {"ui"},
+    {"__main__"},
+)
+"""Rooms from the ground up; a room may import from its own and from lower layers."""
+
+
+def _level(parts: list[str]) -> int:
+    return next(level for level, rooms in enumerate(LAYERS) if parts[1] in rooms)
+
+
+def _imports(path: Path):
+    """Modules of ``helpers`` that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "helpers":
+            # ``from helpers import plots`` names the room in the alias
+            yield from ([["helpers", a.name] for a in node.names] if node.module == "helpers" else
+                        [node.module.split(".")])  # fmt: skip
+        elif isinstance(node, ast.Import):
+            yield from (a.name.split(".") for a in node.names if a.name.split(".")[0] == "helpers")
+
+
+def test_imports_between_rooms_run_downward_only():
+    upward = []
+    for path in (ROOT / "helpers").rglob("*.py"):
+        parts = ["helpers", path.relative_to(ROOT / "helpers").with_suffix("").parts[0]]
+        if parts[1] == "__init__":
+            continue
+        for target in _imports(path):
+            if _level(target) > _level(parts):
+                upward.append(f"{path.relative_to(ROOT)} imports {'.'.join(target)}")
+    assert not upward
+
+
+def test_modules_do_not_import_each_other_in_circles():
+    graph = {}
+    for path in (ROOT / "helpers").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        graph[name] = {".".join(target) for target in _imports(path)}
+    done = set()
+
+    def visit(name, above):
+        assert name not in above, f"circle: {' -> '.join([*above, name])}"
+        if name not in done:
+            for target in graph.get(name, ()):
+                visit(target, [*above, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+
+
+def test_init_files_are_empty_and_colab_is_imported_inside_functions_only():
+    for path in (ROOT / "helpers").rglob("*.py"):
+        if path.name == "__init__.py":
+            assert path.read_text() == "", path
+        for node in ast.parse(path.read_text()).body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.startswith("google") for name in names), path
+
+
+def test_the_package_stays_thin():
+    lines = 0
+    for path in (ROOT / "helpers").rglob("*.py"):
+        lines += sum(1 for line in path.read_text().splitlines() if line.strip() and not line.strip().startswith("#"))
+    assert lines < 3500
+
+
+def test_every_public_function_says_what_it_does():
+    missing = []
+    for path in (ROOT / "helpers").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        if path.name != "__init__.py" and not ast.get_docstring(tree):
+            missing.append(str(path))
+        for node in tree.body:
+            public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+            if public and not ast.get_docstring(node):
+                missing.append(f"{path}:{node.name}")
+    assert not missing
+
+
+def test_generated_files_are_up_to_date():
+    # Incident: notebooks edited by hand and sources edited without a build drift apart unnoticed.
+    assert build_notebooks.main(["--check"]) == 0
+
+
+def test_check_fails_on_one_differing_byte(monkeypatch, tmp_path, capsys):
+    copy = tmp_path / "project"
+    shutil.copytree(ROOT / "notebooks", copy / "notebooks")
+    for name in ("README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy / name)
+    monkeypatch.setattr(build_notebooks, "ROOT", copy)
+    monkeypatch.setattr(build_notebooks, "SOURCES", copy / "notebooks" / "src")
+    assert build_notebooks.main(["--check"]) == 0
+    book = copy / "notebooks" / "04_train.ipynb"
+    book.write_text(book.read_text().replace("Train", "train", 1))
+    assert build_notebooks.main(["--check"]) == 1 and "04_train.ipynb" in capsys.readouterr().out
+    assert build_notebooks.main([]) == 0 and build_notebooks.main(["--check"]) == 0
+
+
+@pytest.fixture(scope="module")
+def books() -> dict[str, dict]:
+    return {path.name: json.loads(path.read_text()) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+
+
+def test_notebooks_hold_no_outputs_and_only_metadata_that_colab_reads(books):
+    # Incident: saved widget state without a "state" key makes GitHub refuse a whole notebook.
+    for name, book in books.items():
+        assert set(book["metadata"]) <= {"accelerator", "colab", "kernelspec", "language_info"}, name
+        for cell in book["cells"]:
+            assert not cell.get("outputs") and cell.get("execution_count") is None, name
+            assert set(cell["metadata"]) <= {"tags", "cellView"}, name
+        ids = [cell["id"] for cell in book["cells"]]
+        assert len(ids) == len(set(ids)), name
+
+
+def test_every_notebook_has_the_same_set_up_cell_one_title_and_a_badge(books):
+    setups = set()
+    for name, book in books.items():
+        text = ["".join(cell["source"]) for cell in book["cells"]]
+        assert sum(bool(re.match(r"# ", t)) for t, c in zip(text, book["cells"], strict=True)
+                   if c["cell_type"] == "markdown") == 1  # fmt: skip
+        assert f"/blob/main/notebooks/{name}" in text[0]
+        assert text[1].startswith("# @title Set up") and len(text[1].splitlines()) <= 25
+        setups.add(text[1])
+        assert any("What you should see" in t for t in text), name
+    assert len(books) >= 6 and len(setups) == 1
+
+
+def test_cells_are_short(books):
+    for name, book in books.items():
+        for cell in book["cells"][2:]:
+            if cell["cell_type"] == "code":
+                code = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
+                assert len(code) <= 10, f"{name}: {code[0]}"
+
+
+def test_version_specs_are_quoted_where_a_shell_could_read_them(books):
+    # Incident: ``pip install a>=1`` writes a file named ``=1`` and installs any version.
+    for book in books.values():
+        for cell in book["cells"]:
+            assert not re.search(r"pip install [^\"'\n]*[<>]", "".join(cell["source"]))
+
+
+def test_the_command_line_explains_itself_without_loading_torch():
+    code = "import sys; from helpers.__main__ import _parser; _parser().format_help(); print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

@@ -1,0 +1,169 @@
+"""The workspace survives lost machines and refused drives; the set-up changes nothing that is there."""
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from helpers.config import InputError
+from helpers.session import install, runtime, workspace
+from helpers.session.runtime import Machine, advice, inspect_machine, machine_table, suggest_recipe
+from helpers.session.workspace import Workspace, open_workspace
+
+
+@pytest.fixture
+def drive(tmp_path):
+    """A workspace with an archive, as on Colab."""
+    return Workspace(tmp_path / "machine", tmp_path / "drive", "")
+
+
+def filled(folder, text="hello"):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "file.txt").write_text(text)
+    return folder
+
+
+def test_a_saved_folder_comes_back_on_a_new_machine(drive, tmp_path):
+    drive.save(filled(drive.run("a")))
+    fresh = Workspace(tmp_path / "new", drive.archive, "")
+    assert fresh.restore(fresh.run("a"))
+    assert (fresh.run("a") / "file.txt").read_text() == "hello"
+    assert not fresh.restore(fresh.run("b"))
+
+
+def test_two_generations_are_kept_and_a_damaged_copy_gives_way_to_the_one_before(drive, tmp_path):
+    for text in ("one", "two", "three"):
+        drive.save(filled(drive.run("a"), text))
+    copies = sorted(drive.archive.glob("*.tar"))
+    assert len(copies) == 2
+    import json
+
+    newest = json.loads((drive.archive / "runs-a.json").read_text())["generations"][0]["file"]
+    (drive.archive / newest).write_bytes(b"damaged")
+    fresh = Workspace(tmp_path / "new", drive.archive, "")
+    assert fresh.restore(fresh.run("a")) and (fresh.run("a") / "file.txt").read_text() == "two"
+    for copy in copies:
+        copy.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="are damaged"):
+        Workspace(tmp_path / "newer", drive.archive, "").restore(tmp_path / "newer" / "runs" / "a")
+
+
+@pytest.mark.parametrize("number", [107, 5, 28])
+def test_a_drive_that_fails_costs_nothing_on_this_machine(drive, monkeypatch, number):
+    folder = filled(drive.run("a"))
+
+    def gone(*_):
+        raise OSError(number, "drive is gone")
+
+    monkeypatch.setattr(workspace.shutil, "copyfile", gone)
+    with pytest.raises(InputError, match="complete on this machine"):
+        drive.save(folder)
+    assert (folder / "file.txt").exists() and not list(drive.folder.glob(".*.tar"))
+    assert not (drive.archive / "runs-a.json").exists()
+
+
+def test_without_an_archive_saving_does_nothing(tmp_path):
+    Workspace(tmp_path, None, "").save(filled(tmp_path / "runs" / "a"))
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+class MessageError(Exception):
+    """Colab's own type for refused consent; it derives from Exception alone."""
+
+
+def fake_colab(monkeypatch, tmp_path, mount):
+    """Stand a google.colab in, which no index has, with a drive whose mount() does what is wanted."""
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_2026")
+    monkeypatch.setenv("FACE_WORKSPACE", str(tmp_path / "content"))
+    monkeypatch.setattr(workspace, "_DRIVE", tmp_path / "drive")
+    colab = types.ModuleType("google.colab")
+    colab.drive = types.SimpleNamespace(mount=mount)
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+
+
+def test_colab_s_drive_is_mounted_once_and_used_as_the_archive(monkeypatch, tmp_path):
+    calls = []
+
+    def mount(folder):
+        calls.append(folder)
+        (tmp_path / "drive" / "MyDrive").mkdir(parents=True)
+
+    fake_colab(monkeypatch, tmp_path, mount)
+    assert open_workspace().archive == tmp_path / "drive" / "MyDrive" / "face-training"
+    open_workspace()
+    assert len(calls) == 1, "mount() would ask for consent again"
+    assert open_workspace(use_drive=False).archive is None
+
+
+@pytest.mark.parametrize("error", [ValueError("mount failed"), NotImplementedError(), MessageError("refused")])
+def test_a_refused_drive_does_not_end_the_work_and_is_said_loudly(monkeypatch, tmp_path, error):
+    def mount(folder):
+        raise error
+
+    fake_colab(monkeypatch, tmp_path, mount)
+    found = open_workspace()
+    assert found.archive is None and "GO WITH THIS MACHINE" in found.note and type(error).__name__ in found.note
+
+
+@pytest.mark.parametrize(
+    ("variable", "place"), [("COLAB_RELEASE_TAG", "colab"), ("KAGGLE_KERNEL_RUN_TYPE", "kaggle"), ("HOME", "local")]
+)
+def test_the_place_is_read_from_the_environment(monkeypatch, variable, place):
+    for name in ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "x")
+    assert runtime.place() == place
+
+
+def test_this_machine_can_be_inspected_and_shown(tmp_path):
+    machine = inspect_machine(tmp_path)
+    assert machine.cores >= 1 and machine.memory > 0.5 and machine.disk_free > 0
+    table = machine_table(machine)
+    assert table.loc["torch", "found"] != "missing"
+
+
+def test_gpus_are_read_through_nvidia_smi_without_touching_cuda(monkeypatch):
+    monkeypatch.setattr(runtime.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    answer = types.SimpleNamespace(stdout="Tesla T4, 15360\nTesla T4, 15360\n")
+    monkeypatch.setattr(runtime.subprocess, "run", lambda *_, **__: answer)
+    assert runtime._gpus() == (("Tesla T4", pytest.approx(16.1, abs=0.1)),) * 2
+
+    def hang(*_, **__):
+        raise subprocess.TimeoutExpired("nvidia-smi", 30)
+
+    monkeypatch.setattr(runtime.subprocess, "run", hang)
+    assert runtime._gpus() == ()
+
+
+def test_advice_names_what_is_missing_and_what_to_do():
+    good = Machine("colab", 2, 12.7, 70.0, 5.0, (("Tesla T4", 16.1),))
+    assert advice(good) == [] and suggest_recipe(good) == "seed"
+    poor = Machine("colab", 2, 4.0, 2.0, 0.1, ())
+    text = " ".join(advice(poor))
+    assert suggest_recipe(poor) == "small"
+    for words in ("T4 GPU", "2.0 GB of disk", "4.0 GB of memory", "workers = 0"):
+        assert words in text
+
+
+def test_only_what_is_missing_is_installed_and_nothing_else_may_change(tmp_path):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("# comment\nnumpy>=2\nno-such-thing>=1,<2  # why\ntorch>=999\n")
+    assert install.missing(requirements) == ["no-such-thing>=1,<2", "torch>=999"]
+    arguments = install.pip_arguments(["no-such-thing>=1,<2"])
+    assert arguments.endswith("'no-such-thing>=1,<2'"), "unquoted, the shell would write a file named =1"
+    import numpy
+
+    pins = Path(arguments.split()[2]).read_text().splitlines()
+    assert f"numpy=={numpy.__version__}" in pins
+
+
+def test_a_library_replaced_under_the_kernel_asks_for_a_restart(monkeypatch):
+    install.check_loaded()
+    import numpy
+
+    monkeypatch.setattr(numpy, "__version__", "1.0.0")
+    with pytest.raises(InputError, match=r"numpy 1\.0\.0 is loaded .* restart the runtime"):
+        install.check_loaded()

@@ -1,0 +1,118 @@
+"""The packed store holds what the folders held, and is either whole or not there."""
+
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+from helpers.config import InputError
+from helpers.data import store as store_module
+from helpers.data.images import decode
+from helpers.data.store import FaceStore, pack
+
+
+def test_a_store_opens_without_the_folders_and_gives_back_every_pixel(sample_folders, tmp_path):
+    copies = {name: shutil.copytree(folder, tmp_path / name) for name, folder in sample_folders.items()}
+    packed = pack(copies, tmp_path / "faces")
+    rows = range(0, len(packed), 7)
+    expected = [decode((copies[packed.faces["dataset"][row]] / packed.faces["name"][row]).read_bytes()) for row in rows]
+    for folder in copies.values():
+        shutil.rmtree(folder)
+    opened = FaceStore.open(tmp_path / "faces")
+    assert all(np.array_equal(opened.image(row), pixels) for row, pixels in zip(rows, expected, strict=True))
+    assert opened.identity == packed.identity
+
+
+def test_the_audit_finds_the_traps_of_the_sample_faces(store, sample_folders):
+    fer, utk = store.manifest["audit"]["fer2013"], store.manifest["audit"]["utkface"]
+    assert store.drawn
+    assert sum(fer["rejected"].values()) == 4 and "truncated image" in fer["rejected"]
+    assert fer["test_rows_with_twin_in_training"] >= 1 and fer["left_out_twin_in_test"] >= 1
+    assert fer["conflicting_groups"] >= 2
+    assert utk["rejected"]["name has 3 fields, not age_gender_race_time"] == 3
+    assert utk["rejected"]["gender in the name is not 0 to 1"] == 1 and utk["conflicting_groups"] >= 2
+    for name, found in store.manifest["audit"].items():
+        folder = sample_folders[name]
+        root = folder / "UTKFace" if name == "utkface" else folder
+        files = sum(path.is_file() for path in root.rglob("*"))
+        assert found["rows"] + sum(found["rejected"].values()) == files, "every file is a row or a reject"
+
+
+def test_packing_again_opens_what_is_there_until_a_file_changes(sample_folders, tmp_path):
+    folder = shutil.copytree(sample_folders["utkface"], tmp_path / "utkface")
+    pack({"utkface": folder}, tmp_path / "faces")
+    before = (tmp_path / "faces" / "manifest.json").stat().st_mtime_ns
+    pack({"utkface": folder}, tmp_path / "faces")
+    assert (tmp_path / "faces" / "manifest.json").stat().st_mtime_ns == before
+    next((folder / "UTKFace").glob("2*.jpg")).unlink()
+    pack({"utkface": folder}, tmp_path / "faces")
+    assert (tmp_path / "faces" / "manifest.json").stat().st_mtime_ns != before
+
+
+def test_a_store_with_a_missing_or_shortened_file_is_refused(store, tmp_path):
+    copy = shutil.copytree(store.folder, tmp_path / "faces")
+    file = next(copy.glob("*.arrow"))
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"missing or not \d+ bytes long"):
+        FaceStore.open(copy)
+    with pytest.raises(InputError, match="notebook 02 makes it"):
+        FaceStore.open(tmp_path / "nowhere")
+
+
+def test_a_failed_pack_leaves_the_old_store_and_nothing_half_written(sample_folders, tmp_path, monkeypatch):
+    first = pack({"utkface": sample_folders["utkface"]}, tmp_path / "faces")
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_module, "_write", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        pack(sample_folders, tmp_path / "faces")
+    assert FaceStore.open(tmp_path / "faces").identity == first.identity
+    assert [path.name for path in tmp_path.iterdir()] == ["faces"]
+
+
+def _pack_and_die(folders, target):
+    """Kill this process when all data is written but the manifest is not."""
+    store_module.json.dumps = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    pack(folders, target)
+
+
+def test_a_kill_while_packing_leaves_no_store_to_be_mistaken_for_a_good_one(sample_folders, tmp_path):
+    target = tmp_path / "faces"
+    process = multiprocessing.get_context("spawn").Process(target=_pack_and_die, args=(sample_folders, target))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    with pytest.raises(InputError):
+        FaceStore.open(target)
+    assert len(pack(sample_folders, target)) > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["faces"], "what the dead process left is cleared away"
+
+
+def test_files_stay_below_the_limit_and_rows_cross_their_borders(sample_folders, tmp_path, monkeypatch, store):
+    monkeypatch.setattr(store_module, "_FILE_BYTES", 200_000)
+    monkeypatch.setattr(store_module, "_BATCH_ROWS", 16)
+    many = pack(sample_folders, tmp_path / "faces")
+    assert len(many.manifest["files"]) > 3
+    assert many.identity == store.identity
+    assert all(np.array_equal(many.image(row), store.image(row)) for row in range(len(store)))
+
+
+def test_a_store_travels_to_a_worker_by_its_folder(store):
+    twin = pickle.loads(pickle.dumps(store))
+    assert np.array_equal(twin.image(5), store.image(5))
+
+
+def test_a_fixed_sample_holds_rows_of_every_task_and_does_not_depend_on_order(store):
+    sample = store.fixed_sample("train", 20)
+    assert (store.faces["split"][sample] == "train").all()
+    for task in ("emotion", "age", "gender"):
+        assert store.known(task)[sample].sum() >= 20
+    assert json.dumps(sample.tolist()) == json.dumps(store.fixed_sample("train", 20).tolist())
+    assert len(store.fixed_sample("validation", 10**6)) == len(store.rows("validation"))

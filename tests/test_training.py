@@ -1,0 +1,245 @@
+"""Training resumes exactly, keeps the best epoch and refuses what it cannot use."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.config import InputError, recipe
+from helpers.data.store import pack
+from helpers.training import fit as fit_module
+from helpers.training.checkpoints import load_checkpoint, save_checkpoint
+from helpers.training.fit import fit, load_best
+from helpers.training.model import FaceModel, Reader, create_model, parameter_counts
+from helpers.training.predict import predict
+from helpers.training.run import Run
+
+
+def weights(run: Run) -> dict:
+    return load_checkpoint(run.last_path)["model"]
+
+
+def equal(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def interrupt_at(step: int):
+    """A step callback that sends the interrupt of Ctrl-C at a step."""
+
+    def on_step(done, total):
+        if done == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return on_step
+
+
+@pytest.mark.parametrize(("workers", "step"), [(0, 3), (1, 12), (2, 17)])
+def test_an_interrupted_run_goes_on_to_the_same_weights_as_one_never_stopped(
+    store, tiny_config, trained, tmp_path, workers, step
+):
+    config = dataclasses.replace(tiny_config, workers=workers)
+    run = fit(config, store, tmp_path / "run", on_step=interrupt_at(step))
+    assert load_checkpoint(run.last_path)["step"] == step
+    assert threading.current_thread() is threading.main_thread()
+    resumed = fit(config, store, tmp_path / "run")
+    assert equal(weights(resumed), weights(trained))
+    assert [row["val_loss"] for row in resumed.history] == [row["val_loss"] for row in trained.history]
+    assert [row["train_loss"] for row in resumed.history] == [row["train_loss"] for row in trained.history]
+
+
+def test_a_kill_before_the_history_is_written_costs_no_epoch(store, tiny_config, trained, tmp_path):
+    def die(run):
+        raise SystemError("killed")
+
+    for _ in range(tiny_config.epochs):
+        with pytest.raises(SystemError):
+            fit(tiny_config, store, tmp_path / "run", on_epoch=die)
+        (tmp_path / "run" / "history.jsonl").write_text("")
+    resumed = fit(tiny_config, store, tmp_path / "run")
+    assert equal(weights(resumed), weights(trained)) and len(resumed.history) == tiny_config.epochs
+    assert resumed.history_path.read_text().count("\n") == tiny_config.epochs
+
+
+def test_a_finished_run_is_not_trained_further(store, tiny_config, trained):
+    before = trained.last_path.stat().st_mtime_ns
+    assert fit(tiny_config, store, trained.folder).history == trained.history
+    assert trained.last_path.stat().st_mtime_ns == before
+
+
+def test_another_config_or_other_faces_are_refused_with_the_difference(
+    store, tiny_config, trained, sample_folders, tmp_path
+):
+    with pytest.raises(InputError, match=r"another config \(lr 0.002 -> 0.001; seed 42 -> 7\)"):
+        fit(dataclasses.replace(tiny_config, lr=1e-3, seed=7), store, trained.folder)
+    other = pack({"utkface": sample_folders["utkface"]}, tmp_path / "faces")
+    with pytest.raises(InputError, match="was trained on other faces"):
+        Run.start(trained.folder, tiny_config, other)
+
+
+def test_the_history_names_every_measure_and_marks_the_best_epoch(trained):
+    rows = [json.loads(line) for line in trained.history_path.read_text().splitlines()]
+    assert rows == trained.history and [row["epoch"] for row in rows] == [1, 2]
+    for row in rows:
+        for name in (
+            "loss",
+            "emotion_loss",
+            "age_loss",
+            "gender_loss",
+            "emotion_accuracy",
+            "gender_accuracy",
+            "age_mae",
+        ):
+            assert np.isfinite([row[f"train_{name}"], row[f"val_{name}"]]).all()
+        assert row["lr"] > 0 and row["minutes"] > 0
+    best = max(row["val_emotion_accuracy"] for row in rows)
+    assert rows[[row["best"] for row in rows].index(True)]["best"] is True
+    assert [row for row in rows if row["best"]][-1]["val_emotion_accuracy"] == best
+
+
+def test_the_best_checkpoint_is_the_best_epoch_s_weights(store, trained):
+    model = load_best(trained)
+    found = predict(model, store, store.rows("validation"))
+    _, labels, answers = found.known("emotion")
+    best = [row for row in trained.history if row["best"]][-1]
+    assert (labels == answers).mean() == pytest.approx(best["val_emotion_accuracy"])
+
+
+def test_early_stopping_waits_for_the_patience_and_the_best_stays(store, tiny_config, tmp_path, monkeypatch):
+    values = iter([0.5, 0.6, 0.6005, 0.6004, 0.1, 0.9])
+
+    def scripted(config, state, *_):
+        value = next(values)
+        names = [f"{s}_{m}" for s in ("train", "val") for m in ("emotion_accuracy", "gender_accuracy", "age_mae")]
+        return dict.fromkeys(names, value) | {"train_loss": 1.0, "val_loss": 1.0}
+
+    monkeypatch.setattr(fit_module, "_measure_epoch", scripted)
+    run = fit(dataclasses.replace(tiny_config, epochs=9, patience=3), store, tmp_path / "run")
+    assert len(run.history) == 5, "0.6005 and 0.6004 are no gain of min_delta, 0.1 is the third epoch without one"
+    assert [row["best"] for row in run.history] == [True, True, True, False, False]
+
+
+def test_a_tie_goes_to_the_lower_loss(store, tiny_config, tmp_path, monkeypatch):
+    losses = iter([3.0, 2.0, 2.5])
+
+    def scripted(config, state, *_):
+        names = [f"{s}_{m}" for s in ("train", "val") for m in ("emotion_accuracy", "gender_accuracy", "age_mae")]
+        return dict.fromkeys(names, 0.5) | {"train_loss": 1.0, "val_loss": next(losses)}
+
+    monkeypatch.setattr(fit_module, "_measure_epoch", scripted)
+    run = fit(dataclasses.replace(tiny_config, epochs=3), store, tmp_path / "run")
+    assert [row["best"] for row in run.history] == [True, True, False]
+
+
+def test_the_minutes_end_a_run_after_a_whole_epoch(store, tiny_config, tmp_path):
+    run = fit(dataclasses.replace(tiny_config, epochs=50, max_minutes=0.001), store, tmp_path / "run")
+    assert len(run.history) == 1 and run.best_path.exists()
+
+
+def test_the_learning_rate_follows_the_cosine_with_warm_restarts(store, tiny_config, tmp_path):
+    run = fit(dataclasses.replace(tiny_config, epochs=4, t_0=1, t_mult=2), store, tmp_path / "run")
+    steps = len(store.rows("train")) // tiny_config.batch_size
+    lowest = tiny_config.lr / 100
+
+    def cosine(share):  # arXiv 1608.03983, equation 5
+        return lowest + (tiny_config.lr - lowest) * 0.5 * (1 + np.cos(np.pi * share))
+
+    last = 1 - 1 / steps  # the rate of an epoch's last step, in epochs since its start
+    expected = [cosine(last), cosine(last / 2), cosine((1 + last) / 2), cosine(last / 4)]
+    assert [row["lr"] for row in run.history] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(store, tiny_config, tmp_path, monkeypatch):
+    calls = []
+
+    def broken(losses, config):
+        calls.append(1)
+        factor = float("nan") if len(calls) > 12 else 1.0
+        return sum(total / count.clamp(min=1e-6) for total, count in losses.values()) * factor
+
+    monkeypatch.setattr(fit_module, "total_loss", broken)
+    with pytest.raises(InputError, match=r"The loss is nan.*lower the learning rate"):
+        fit(tiny_config, store, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert all(torch.isfinite(value).all() for value in weights(run).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"backbone": "efficientnet_b22"}, "timm has no backbone 'efficientnet_b22'; did you mean"),
+        ({"backbone": "vit_tiny_patch16_224", "img_size": 32}, "cannot read faces of 32 pixels"),
+        ({"backbone": "test_resnet", "select_by": "age_mae"}, "no validation face carries that label"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_and_leaves_no_run(sample_folders, tiny_config, tmp_path, changes, words):
+    folders = {"fer2013": sample_folders["fer2013"]} if "select_by" in changes else sample_folders
+    store = pack(folders, tmp_path / "faces")
+    with pytest.raises(InputError, match=words):
+        fit(dataclasses.replace(tiny_config, **changes), store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_cannot_be_fetched_are_told_in_one_sentence(tiny_config, monkeypatch):
+    import timm
+
+    def offline(name, pretrained, **_):
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        assert pretrained
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(InputError, match=r"ImageNet weights of 'resnet18' cannot be fetched.*weights = 'none'"):
+        create_model(dataclasses.replace(tiny_config, backbone="resnet18", weights="imagenet"))
+
+
+def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"step": 3, "weights": torch.arange(1000)})
+    assert load_checkpoint(path)["step"] == 3 and not path.with_suffix(".partial").exists()
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(InputError, match="is damaged"):
+        load_checkpoint(path)
+    with pytest.raises(InputError, match="train first"):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+def test_heads_are_as_documented(tiny_config):
+    model = create_model(dataclasses.replace(tiny_config, dropout_in=0.5, dropout_hidden=0.4))
+    for head, outputs in zip(model.heads.values(), (7, 1, 2), strict=True):
+        kinds = [type(layer).__name__ for layer in head]
+        assert kinds == ["Dropout", "Linear", "BatchNorm1d", "ReLU", "Dropout", "Linear"]
+        assert (head[0].p, head[4].p, head[5].out_features) == (0.5, 0.4, outputs)
+        assert head[5].bias.abs().sum() == 0 and head[5].weight.std() < 0.02
+    total, trainable = parameter_counts(model)
+    assert total == trainable == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "resnet18", "efficientnet_b0"])
+def test_any_common_backbone_fits_between_preprocessing_and_heads(backbone):
+    model = create_model(recipe("small", backbone=backbone, img_size=32))
+    emotion, age, gender = Reader(model).eval()(torch.zeros(3, 50, 40, 3, dtype=torch.uint8))
+    assert emotion.shape == (3, 7) and age.shape == (3,) and gender.shape == (3, 2)
+    assert torch.allclose(emotion.sum(1), torch.ones(3)) and torch.allclose(gender.sum(1), torch.ones(3))
+
+
+def test_preprocessing_normalises_as_the_backbone_was_pretrained(tiny_config):
+    model: FaceModel = create_model(dataclasses.replace(tiny_config, backbone="tf_efficientnet_b0"))
+    white = model.preprocess(torch.full((1, 9, 9, 3), 255, dtype=torch.uint8))
+    mean, std = (torch.tensor(model.backbone.pretrained_cfg[name]) for name in ("mean", "std"))
+    assert torch.allclose(white[0, :, 5, 5], (1 - mean) / std, atol=1e-5)
+
+
+def test_predictions_come_back_in_the_order_that_was_asked_for(store, trained):
+    model = load_best(trained)
+    rows = np.random.default_rng(0).permutation(len(store))[:60]
+    together = predict(model, store, rows, batch_size=7)
+    for place in (0, 13, 59):
+        alone = predict(model, store, rows[place : place + 1])
+        assert torch.allclose(together.outputs["emotion"][place], alone.outputs["emotion"][0], atol=1e-4)
+        assert together.targets.emotion[place] == store.faces["emotion"][rows[place]]
