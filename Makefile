@@ -1,7 +1,47 @@
-venv: .venv/installed
+# Works on Debian or Ubuntu with Python >= 3.11 (with venv), git and make; everything else goes into .venv.
+PYTHON ?= python3
+PYTHON313 ?= $(firstword $(shell for p in python3.13 $$HOME/.pyenv/versions/3.13*/bin/python3.13; do \
+	$$p -c '' 2>/dev/null && echo $$p; done))
+
+.PHONY: demo test lint notebooks colab constraints clean
+
+demo: .venv/installed  ## draw faces, run notebooks 01 to 06, say what was reached and where it lies
+	.venv/bin/python tools/run_notebooks.py
+
+test: lint .venv/installed  ## lint, the check of generated files and all tests
+	.venv/bin/python -m pytest
+	@if [ -n "$(PYTHON313)" ]; then $(MAKE) --no-print-directory colab; \
+	else echo "skipped: the notebooks on Colab's Python, since no python3.13 was found"; fi
+
+lint: .venv/installed
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/python tools/build_notebooks.py --check
+
+notebooks: .venv/installed  ## build notebooks and README's table from notebooks/src
+	.venv/bin/python tools/build_notebooks.py
+
+colab: .venv-colab/installed  ## run the notebooks on Colab's Python version with Colab's library versions
+	.venv-colab/bin/python -m pytest tests/test_notebooks.py tests/test_session.py
+
+constraints: .venv/installed  ## resolve the pinned versions again
+	.venv/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+		--no-emit-find-links requirements-dev.txt -o constraints.txt
 
 .venv/installed: constraints.txt requirements.txt requirements-dev.txt
-	python3 -m venv .venv
-	.venv/bin/python -m pip install --quiet uv
-	.venv/bin/uv pip install --python .venv/bin/python -c constraints.txt -r requirements-dev.txt
-	touch $@
+	$(call install,.venv,$(PYTHON))
+
+.venv-colab/installed: constraints.txt requirements.txt requirements-dev.txt
+	@[ -n "$(PYTHON313)" ] || { echo "make colab needs a python3.13; name one with PYTHON313=/path/to/python3.13"; exit 1; }
+	$(call install,.venv-colab,$(PYTHON313))
+
+# Compiling the bytecode once saves it at the start of every notebook's kernel.
+define install
+	$(2) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet uv
+	$(1)/bin/uv pip install --compile-bytecode --python $(1)/bin/python -c constraints.txt -r requirements-dev.txt
+	touch $(1)/installed
+endef
+
+clean:
+	rm -rf .venv .venv-colab workspace

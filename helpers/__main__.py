@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from helpers.config import RECIPES, InputError, TrainConfig, recipe
-from helpers.session.progress import bar
+from helpers.session.progress import bar, say
 from helpers.session.workspace import Workspace, open_workspace
 
 
@@ -56,8 +56,9 @@ def train(args: argparse.Namespace, workspace: Workspace) -> None:
     config = recipe(args.recipe, **given)
     store = _faces(args, workspace)
     folder = _run_folder(args, workspace)
-    run = fit(config, store, folder, on_step=bar("Training"), on_epoch=lambda run: print(describe(run.history[-1])))
-    print(f"The run is in {run.folder}; next: python -m helpers evaluate --run {run.folder.name}")
+    run = fit(config, store, folder, on_step=bar("Training"), on_epoch=lambda run: say(describe(run.history[-1])))
+    given = f"--run {args.run} --faces {args.faces}" + (f" --save_dir {args.save_dir}" if args.save_dir else "")
+    print(f"The run is in {run.folder}; next: python -m helpers evaluate {given}")
 
 
 def evaluate(args: argparse.Namespace, workspace: Workspace) -> None:

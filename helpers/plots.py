@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -29,10 +30,18 @@ _STYLE = {
 }
 
 
+class Picture(Figure):
+    """A figure that notebooks show by itself: outside pyplot none is kept in memory, and none needs its backend."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, dpi=100)
+        return buffer.getvalue()
+
+
 def _figure(rows: int, columns: int, width: float, height: float, title: str = "", **options):
-    """A figure outside pyplot, so that no window opens and none stays in memory."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Picture(figsize=(width, height), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, **options)
     if title:
         figure.suptitle(title)

@@ -114,7 +114,8 @@ def summary(metrics: dict) -> pd.DataFrame:
     for split in SPLITS:
         for task, found in metrics.get(split, {}).items():
             name, scale, unit = ("mae", 1.0, " years") if task == "age" else ("accuracy", 100.0, " %")
-            for dataset, part in {"all": found, **found["by_dataset"]}.items():
+            parts = found["by_dataset"]
+            for dataset, part in (parts | {"all": found} if len(parts) > 1 else parts).items():
                 value, low, high = (part[name][key] * scale for key in ("value", "low", "high"))
                 shown = f"{value:.1f}{unit}", f"{low:.1f} to {high:.1f}"
                 title = "age error" if task == "age" else f"{task} accuracy"

@@ -8,7 +8,7 @@ from IPython.display import display
 
 from helpers import plots
 from helpers.config import InputError
-from helpers.session.progress import bar
+from helpers.session.progress import bar, say
 from helpers.session.workspace import Workspace
 from helpers.training.fit import describe
 from helpers.training.run import Run
@@ -37,11 +37,11 @@ class LiveTraining:
             self._shown = display(picture, display_id=True)
         else:
             self._shown.update(picture)
-        print(describe(run.history[-1]))
+        say(describe(run.history[-1]))
 
         if time.monotonic() - self._saved > SAVE_EVERY:
             try:
                 self._workspace.save(run.folder)
             except InputError as error:  # the run itself is safe on this machine: training goes on
-                print(f"warning: {error}")
+                say(f"warning: {error}")
             self._saved = time.monotonic()
