@@ -7,7 +7,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from helpers.config import RECIPES, InputError, TrainConfig, recipe
+from helpers.config import RECIPES, InputError, TrainConfig, read_json, recipe
 from helpers.session.progress import bar, say
 from helpers.session.workspace import Workspace, open_workspace
 
@@ -53,6 +53,8 @@ def train(args: argparse.Namespace, workspace: Workspace) -> None:
     from helpers.training.fit import describe, fit
 
     given = {knob.name: getattr(args, knob.name) for knob in fields(TrainConfig) if hasattr(args, knob.name)}
+    if args.config:
+        given = read_json(Path(args.config), "an object of training fields") | given
     config = recipe(args.recipe, **given)
     store = _faces(args, workspace)
     folder = _run_folder(args, workspace)
@@ -132,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--save_dir", help="folder that holds the runs (default: <workspace>/runs)")
         if step is train:
             sub.add_argument("--recipe", choices=RECIPES, default="seed", help="where the knobs start")
+            sub.add_argument("--config", help="JSON file {knob: value}; knobs given here on the line win over it")
             for knob in fields(TrainConfig):
                 # Without a default a knob that is not given is absent, so that the recipe's value stands.
                 text = f"{knob.metadata['label']}: {knob.metadata['help']}".replace("%", "%%")

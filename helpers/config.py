@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -126,7 +127,7 @@ class TrainConfig:
 
     def save(self, path: Path) -> None:
         """Write every field as JSON."""
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        write_file(path, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
 def _checked(knob: dataclasses.Field, value):
@@ -164,7 +165,7 @@ _SMALL = TrainConfig(
 RECIPES = {
     "seed": TrainConfig(),
     "small": _SMALL,
-    "demo": dataclasses.replace(_SMALL, batch_size=32, epochs=9, t_0=9, mix_probability=0.2),
+    "demo": dataclasses.replace(_SMALL, batch_size=32, epochs=14, t_0=14, mix_probability=0.1),
 }
 """Every recipe is a full config.
 
@@ -220,3 +221,10 @@ def read_json(path: Path, what: str) -> dict:
     if not isinstance(values, dict):
         raise InputError(f"{path} holds a JSON {type(values).__name__}, but {what} is an object with named fields.")
     return values
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a small text file so that a kill leaves the old one or the new one, never half of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -39,15 +41,26 @@ class Picture(Figure):
         return buffer.getvalue()
 
 
+def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw in the one look, without changing the user's own settings."""
+
+    @functools.wraps(draw)
+    def styled(*args, **options):
+        with matplotlib.rc_context(_STYLE):
+            return draw(*args, **options)
+
+    return styled
+
+
 def _figure(rows: int, columns: int, width: float, height: float, title: str = "", **options):
-    with matplotlib.rc_context(_STYLE):
-        figure = Picture(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False, **options)
+    figure = Picture(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
     if title:
         figure.suptitle(title)
     return figure, axes
 
 
+@_styled
 def class_balance(audit: dict[str, dict], title: str = "Faces per class") -> Figure:
     """Stacked bars per dataset and task of the classes in each split; ``audit`` as in a store's manifest."""
     panels = [(name, task, found[task]) for name, found in audit.items() for task in ("emotion", "gender")
@@ -66,6 +79,7 @@ def class_balance(audit: dict[str, dict], title: str = "Faces per class") -> Fig
     return figure
 
 
+@_styled
 def faces(images: list[np.ndarray], titles: list[str], columns: int = 8, title: str = "") -> Figure:
     """A grid of faces, uint8 RGB of any sizes, each with a caption."""
     columns = min(columns, max(1, len(images)))
@@ -79,14 +93,15 @@ def faces(images: list[np.ndarray], titles: list[str], columns: int = 8, title: 
     return figure
 
 
+@_styled
 def curves(history: list[dict], title: str = "Training") -> Figure:
     """Losses, accuracies, age error and learning rate by epoch; the best epoch is marked."""
     figure, axes = _figure(2, 3, 13, 6.4, title)
     epochs = [row["epoch"] for row in history]
     panels = (
         ("loss", "Loss (training: augmented and mixed)", None),
-        ("emotion_accuracy", "Emotion accuracy", PercentFormatter(1.0, 0)),
-        ("gender_accuracy", "Gender accuracy", PercentFormatter(1.0, 0)),
+        ("emotion_accuracy", "Emotion accuracy", PercentFormatter(1.0)),
+        ("gender_accuracy", "Gender accuracy", PercentFormatter(1.0)),
         ("age_mae", "Age error in years", None),
     )
     best = max((row["epoch"] for row in history if row["best"]), default=None)
@@ -102,7 +117,7 @@ def curves(history: list[dict], title: str = "Training") -> Figure:
     axes[1, 1].plot(epochs, gaps, color=TEST, marker="o", markersize=3)
     axes[1, 1].axhline(0.1, color="grey", linestyle=":")
     axes[1, 1].set_title("Emotion gap, training minus validation")
-    axes[1, 1].yaxis.set_major_formatter(PercentFormatter(1.0, 0))
+    axes[1, 1].yaxis.set_major_formatter(PercentFormatter(1.0))
     axes[1, 2].plot(epochs, [row["lr"] for row in history], color="black", marker="o", markersize=3)
     axes[1, 2].set_title("Learning rate")
     for axis in axes.flat:
@@ -120,6 +135,7 @@ def _gap(row: dict) -> float:
     return np.nan if None in pair else pair[0] - pair[1]
 
 
+@_styled
 def confusion(matrix: list[list[int]], names: tuple[str, ...], title: str) -> Figure:
     """A confusion matrix, rows the truth: shares of each row as colour and text, counts below them."""
     counts = np.asarray(matrix)
@@ -132,11 +148,13 @@ def confusion(matrix: list[list[int]], names: tuple[str, ...], title: str) -> Fi
         shares, vmin=0, vmax=1, annot=text, fmt="", cmap="Blues", square=True, ax=axes[0, 0],
         xticklabels=names, yticklabels=names, annot_kws={"fontsize": 8}, cbar=False,
     )  # fmt: skip
+    axes[0, 0].grid(visible=False)
     axes[0, 0].set_xlabel("answered")
     axes[0, 0].set_ylabel("true")
     return figure
 
 
+@_styled
 def per_class(found: dict[str, dict], title: str) -> Figure:
     """Recall, precision and F1 of each class with their 95 % intervals."""
     figure, axes = _figure(1, 1, 2.5 + 1.1 * len(found), 3.4, title)
@@ -149,12 +167,13 @@ def per_class(found: dict[str, dict], title: str) -> Figure:
         ends = np.maximum(np.nan_to_num(ends), 0)
         axis.errorbar(places + 0.15 * (shift - 1), values, ends, color=colour, fmt="o", capsize=3, label=name)
     axis.set_xticks(places, [f"{name}\n(n = {part['recall']['n']})" for name, part in found.items()])
-    axis.set_ylim(0, 1.02)
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, 0))
-    axis.legend(ncols=3, loc="lower left")
+    axis.set_ylim(0, 1.04)
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.legend(ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
+@_styled
 def ages(true: np.ndarray, answered: np.ndarray, title: str) -> Figure:
     """Answered over true age, and the error's size by decade of true age; both in years."""
     figure, axes = _figure(1, 2, 10, 4.4, title)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.__main__ import main
+from helpers.config import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--recipe", "demo", "--img_size", "32", "--epochs", "1", "--batch_size", "32", "--workers", "0"]
@@ -81,6 +82,28 @@ def test_wrong_paths_are_one_sentence_and_leave_no_store_and_no_run(workspace, c
 def test_wrong_knobs_are_one_sentence_and_leave_no_run(workspace, paths_file, capsys, arguments, words):
     assert main(["train", "--data_paths", str(paths_file), *TINY, *arguments]) == 2
     assert words in capsys.readouterr().err and not (workspace / "runs" / "run-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"epoch": 3}', "unknown field 'epoch'; did you mean 'epochs'?"),
+        ('{"dropout_in": 1.5}', "'dropout_in' is 1.5, but it takes a value from 0 to 0.95"),
+        ("[1, 2]", "is an object with named fields"),
+    ],
+)
+def test_a_wrong_config_file_is_one_sentence(workspace, capsys, content, words):
+    (workspace / "config.json").write_text(content)
+    assert main(["train", "--config", str(workspace / "config.json")]) == 2
+    assert words in capsys.readouterr().err and not (workspace / "runs").exists()
+
+
+def test_a_knob_on_the_line_wins_over_the_config_file_and_that_over_the_recipe(workspace, paths_file):
+    (workspace / "config.json").write_text('{"epochs": 1, "lr": 0.004, "seed": 9, "img_size": 32, "workers": 0}')
+    arguments = ["--recipe", "demo", "--config", str(workspace / "config.json"), "--seed", "3"]
+    assert main(["train", "--data_paths", str(paths_file), *arguments]) == 0
+    config = json.loads((workspace / "runs" / "run-1" / "config.json").read_text())
+    assert (config["seed"], config["lr"], config["t_0"]) == (3, 0.004, RECIPES["demo"].t_0)
 
 
 @pytest.mark.parametrize(

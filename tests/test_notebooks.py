@@ -1,11 +1,14 @@
 """The notebooks run in order without a display or a click, each in its own process as on a new machine."""
 
 import json
+import subprocess
 from pathlib import Path
 
+import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
+from tools.build_notebooks import repository
 from tools.run_notebooks import run_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,3 +84,28 @@ def test_a_mistake_is_shown_as_one_sentence_without_our_stack(tmp_path, monkeypa
 def test_a_parameter_that_a_notebook_does_not_know_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has no parameter EPOCHS"):
         run_notebook(ROOT / "notebooks" / "04_train.ipynb", {"EPOCHS": 3}, tmp_path / "x.ipynb")
+
+
+@pytest.mark.parametrize("variable", ["COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE", None])
+def test_the_set_up_cell_gets_the_code_on_an_empty_machine(tmp_path, monkeypatch, variable):
+    book = nbformat.read(ROOT / "notebooks" / "01_setup_gpu_check.ipynb", as_version=4)
+    origin = tmp_path / "origin.git"  # stands for the repository's address, which tests do not reach
+    for command in (
+        ["init", "--quiet", "--bare", str(origin)],
+        ["-C", str(origin), "config", "receive.shallowUpdate", "true"],
+        ["-C", str(ROOT), "push", "--quiet", str(origin), "HEAD:refs/heads/main"],
+    ):
+        subprocess.run(["git", *command], check=True)
+    cell = book.cells[1].source.replace(repository(), f"file://{origin}")
+    assert f"file://{origin}" in cell
+    book.cells = [nbformat.v4.new_code_cell(cell), nbformat.v4.new_code_cell("print(ROOT, missing)")]
+    nbformat.write(book, tmp_path / "empty.ipynb")
+    monkeypatch.setenv("FACE_WORKSPACE", str(tmp_path / "files"))
+    if variable:
+        monkeypatch.setenv(variable, "x")
+    done = run_notebook(tmp_path / "empty.ipynb", {}, tmp_path / "done.ipynb", echo=False)
+    assert f"{tmp_path / 'face-training'} []" in done.cells[1].outputs[0]["text"]
+    assert (tmp_path / "face-training" / "helpers" / "config.py").exists()
+    note = done.cells[0].outputs[0]["text"]
+    # Drive cannot be mounted here: the user is told loudly, and the work goes on.
+    assert ("GO WITH THIS MACHINE" in note) == (variable == "COLAB_RELEASE_TAG")

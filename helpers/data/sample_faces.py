@@ -57,7 +57,7 @@ class _Job:
 
 def write_sample_faces(
     root: Path,
-    faces: int = 5000,
+    faces: int = 6000,
     seed: int = 0,
     progress: Progress = silent,
     workers: int | None = None,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from helpers.config import AGE_RANGE, EMOTIONS, GENDERS, RACES, UNKNOWN, InputError, read_json
+from helpers.config import AGE_RANGE, EMOTIONS, GENDERS, RACES, UNKNOWN, InputError, read_json, write_file
 from helpers.data.images import RejectedImageError, read_face
 from helpers.data.sample_faces import is_drawn, write_sample_faces
 from helpers.session.progress import Progress, silent
@@ -225,7 +225,7 @@ def load_paths(path: Path) -> dict[str, Path]:
 def save_paths(path: Path, folders: dict[str, Path]) -> None:
     """Write ``dataset_paths.json``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({name: str(folder) for name, folder in folders.items()}, indent=2) + "\n")
+    write_file(path, json.dumps({name: str(folder) for name, folder in folders.items()}, indent=2) + "\n")
 
 
 def fingerprint(folders: dict[str, Path]) -> dict[str, dict]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from helpers.config import InputError, TrainConfig, read_json
+from helpers.config import InputError, TrainConfig, read_json, write_file
 from helpers.data.store import FaceStore
 
 
@@ -50,7 +50,7 @@ class Run:
         }
         config.save(folder / "config.json")
         # Last, since its presence is what makes the folder a run.
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        write_file(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
         return cls(folder, config, manifest)
 
     @classmethod
@@ -82,7 +82,7 @@ class Run:
 
     def write_history(self) -> None:
         """Write all finished epochs; a resumed run drops lines its checkpoint does not know."""
-        self.history_path.write_text("".join(json.dumps(row) + "\n" for row in self.history))
+        write_file(self.history_path, "".join(json.dumps(row) + "\n" for row in self.history))
 
     def log(self, line: str) -> None:
         """Add a line with the time to ``train.log``."""
@@ -95,9 +95,7 @@ class Run:
 
     def write_metrics(self, metrics: dict) -> None:
         """Write ``metrics.json``."""
-        partial = self.folder / ".metrics.json.partial"
-        partial.write_text(json.dumps(metrics, indent=1) + "\n")
-        partial.replace(self.folder / "metrics.json")
+        write_file(self.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
 
     def check_store(self, store: FaceStore) -> None:
         """Raise an InputError unless the run was trained on the faces of ``store``.

@@ -1,0 +1,37 @@
+"""The panel edits the config, never holds an invalid one, and needs no click."""
+
+from helpers.config import TrainConfig, recipe
+from helpers.ui.controls import MAIN_KNOBS, ConfigPanel
+
+
+def test_without_a_click_the_config_is_the_one_it_started_with():
+    config = recipe("small", epochs=3)
+    panel = ConfigPanel(config)
+    assert panel.config == config
+    assert {name: box.value for name, box in panel.inputs.items()} == {n: getattr(config, n) for n in MAIN_KNOBS}
+
+
+def test_every_widget_is_labelled_and_explained_from_the_config_s_own_fields():
+    panel = ConfigPanel(TrainConfig())
+    for name, row in zip(panel.inputs, panel.view.children, strict=False):
+        about = TrainConfig.__dataclass_fields__[name].metadata
+        box, text = row.children
+        assert box.description == about["label"] and about["help"] in text.value
+        if "choices" in about:
+            assert tuple(box.options) == about["choices"]
+
+
+def test_each_widget_changes_its_field_and_no_other():
+    for name, value in {"epochs": 5, "lr": 3e-4, "backbone": "resnet18", "weights": "none", "augment": 0.3}.items():
+        panel = ConfigPanel(TrainConfig())
+        panel.inputs[name].value = value
+        changed = {n for n in MAIN_KNOBS if getattr(panel.config, n) != getattr(TrainConfig(), n)}
+        assert changed == {name} and getattr(panel.config, name) == value and panel.message.value == ""
+
+
+def test_a_refused_value_is_said_and_the_last_good_config_stays():
+    panel = ConfigPanel(TrainConfig())
+    panel.inputs["lr"].value = 5.0
+    assert panel.config == TrainConfig() and "'lr' is 5.0" in panel.message.value
+    panel.inputs["lr"].value = 1e-3
+    assert panel.config.lr == 1e-3 and panel.message.value == ""
