@@ -165,7 +165,7 @@ _SMALL = TrainConfig(
 RECIPES = {
     "seed": TrainConfig(),
     "small": _SMALL,
-    "demo": dataclasses.replace(_SMALL, batch_size=32, epochs=14, t_0=14, mix_probability=0.1),
+    "demo": dataclasses.replace(_SMALL, batch_size=32, epochs=11, t_0=11, mix_probability=0.1),
 }
 """Every recipe is a full config.
 

@@ -84,8 +84,18 @@ def test_init_files_are_empty_and_colab_is_imported_inside_functions_only():
 def test_the_package_stays_thin():
     lines = 0
     for path in (ROOT / "helpers").rglob("*.py"):
-        lines += sum(1 for line in path.read_text().splitlines() if line.strip() and not line.strip().startswith("#"))
-    assert lines < 3500
+        tree = ast.parse(path.read_text())
+        prose = set()
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Expr)
+                and isinstance(node.value, ast.Constant)
+                and isinstance(node.value.value, str)
+            ):
+                prose.update(range(node.lineno, node.end_lineno + 1))
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            lines += bool(line.strip()) and not line.strip().startswith("#") and number not in prose
+    assert lines < 3500, "a feature that does not fit replaces another or waits"
 
 
 def test_every_public_function_says_what_it_does():

@@ -65,6 +65,22 @@ def test_a_kill_before_the_history_is_written_costs_no_epoch(store, tiny_config,
     assert resumed.history_path.read_text().count("\n") == tiny_config.epochs
 
 
+def test_a_run_killed_before_its_first_checkpoint_still_starts_from_the_weights_it_asked_for(
+    store, tiny_config, tmp_path, monkeypatch
+):
+    asked = []
+
+    def watched(config, fetch_weights=True):
+        asked.append(fetch_weights)
+        return create_model(config, fetch_weights)
+
+    monkeypatch.setattr(fit_module, "create_model", watched)
+    Run.start(tmp_path / "run", tiny_config, store)  # all that a kill at this moment leaves
+    fit(tiny_config, store, tmp_path / "run", on_step=interrupt_at(2))
+    fit(tiny_config, store, tmp_path / "run", on_step=interrupt_at(3))
+    assert asked == [True, False]
+
+
 def test_a_finished_run_is_not_trained_further(store, tiny_config, trained):
     before = trained.last_path.stat().st_mtime_ns
     assert fit(tiny_config, store, trained.folder).history == trained.history

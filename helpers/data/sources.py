@@ -147,17 +147,18 @@ def fetch(name: str) -> Path:
         InputError: Kaggle did not deliver it.
     """
     import kagglehub
-    import requests
-    from kagglehub.exceptions import BackendError, DataCorruptionError
+    from kagglehub import exceptions as kaggle
 
     handle = source_named(name).handle
     try:
         return Path(kagglehub.dataset_download(handle))
-    # kagglehub's HTTP errors and its timeouts all derive from requests' base class.
-    except (requests.RequestException, BackendError, DataCorruptionError, OSError, ValueError) as error:
+    # HTTP errors and timeouts are OSErrors; the rest of kagglehub's own have no common base.
+    except (OSError, ValueError, kaggle.BackendError, kaggle.CredentialError, kaggle.DataCorruptionError,
+            kaggle.NotFoundError, kaggle.UnauthenticatedError) as error:  # fmt: skip
+        why = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InputError(
-            f"Kaggle did not deliver {handle} ({type(error).__name__}: {str(error).splitlines()[0][:200]}); run this "
-            "step again to resume, or download it by hand and name its folder in dataset_paths.json."
+            f"Kaggle did not deliver {handle} ({why[:120]}); run this step again to resume, or download it by hand and "
+            "name its folder in dataset_paths.json."
         ) from error
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import torch
 
 from helpers import plots
 from helpers.config import AGE_RANGE, EMOTIONS, GENDERS, SPLITS, TASKS, TRAIN_SAMPLE_ROWS, UNKNOWN
@@ -33,7 +34,7 @@ def evaluate(run: Run, store: FaceStore, progress: Callable[[str], Progress] = l
         InputError: the run has no complete epoch, or was trained on other faces.
     """
     run.check_store(store)
-    model = load_best(run)
+    model = load_best(run).to("cuda" if torch.cuda.is_available() else "cpu")
     metrics, tables = {}, []
     median = float(np.nanmedian(store.faces["age"][store.rows("train")])) if store.known("age").any() else np.nan
     for split in SPLITS:

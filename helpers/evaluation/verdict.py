@@ -69,7 +69,8 @@ def _judge(name: str, measure: Measure | None, scale: float, drawn: bool, note: 
     if measure is None:
         return Finding(criterion.title, wanted, "-", "not measured", note)
     value, low, high = (scale * measure[key] for key in ("value", "low", "high"))
-    found = f"{value:.3g} ({low:.3g} to {high:.3g}), n = {measure['n']}"
+    interval = f" ({low:.3g} to {high:.3g})" if low < high else ""  # a largest difference has none
+    found = f"{value:.3g}{interval}, n = {measure['n']}"
     if note.startswith("not measurable"):
         status = "not measurable"
     elif drawn:

@@ -57,12 +57,12 @@ def fit(
     rows, validation = store.rows("train"), store.rows("validation")
     sample = store.fixed_sample("train", HISTORY_SAMPLE_ROWS)
     torch.manual_seed(config.seed)
-    model = create_model(config, fetch_weights=not (folder / "manifest.json").exists())
+    model = create_model(config, fetch_weights=not (folder / Run.LAST).exists())
     model = model.to(memory_format=torch.channels_last)  # the layout faces come in; halves a step's time on a CPU
     run = Run.start(folder, config, store)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     schedule = CosineAnnealingWarmRestarts(optimizer, config.t_0, config.t_mult, eta_min=config.lr / 100)
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())  # Apple's MPS has no float64 to sum losses in
     model, optimizer = accelerator.prepare(model, optimizer)
     plain = accelerator.unwrap_model(model)
     state = _restore(run, plain, optimizer)

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
 from helpers.config import InputError, TrainConfig, read_json, write_file
 from helpers.data.store import FaceStore
@@ -23,6 +24,9 @@ class Run:
         manifest: which faces and library versions it was started with.
         history: one dict per finished epoch, as in ``history.jsonl``.
     """
+
+    LAST: ClassVar = Path("checkpoints", "last.pt")
+    BEST: ClassVar = Path("checkpoints", "best.pt")
 
     folder: Path
     config: TrainConfig
@@ -69,12 +73,12 @@ class Run:
     @property
     def best_path(self) -> Path:
         """Weights of the best epoch."""
-        return self.folder / "checkpoints" / "best.pt"
+        return self.folder / self.BEST
 
     @property
     def last_path(self) -> Path:
         """Everything needed to go on."""
-        return self.folder / "checkpoints" / "last.pt"
+        return self.folder / self.LAST
 
     @property
     def history_path(self) -> Path:
