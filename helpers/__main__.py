@@ -7,7 +7,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from helpers.config import RECIPES, InputError, TrainConfig, read_json, recipe
+from helpers.config import RECIPES, SAMPLE_FACES, InputError, TrainConfig, read_json, recipe
 from helpers.session.progress import bar, say
 from helpers.session.workspace import Workspace, open_workspace
 
@@ -26,7 +26,9 @@ def download(args: argparse.Namespace, workspace: Workspace) -> None:
     from helpers.data.sources import fetch_all, save_paths
 
     print(f"{'Drawing sample faces' if args.source == 'sample' else 'Downloading from Kaggle'} ...")
-    folders, problems = fetch_all(args.source, args.datasets, workspace.folder, bar("Drawing faces"))
+    folders, problems = fetch_all(
+        args.source, args.datasets, workspace.folder, drawn=args.sample_faces, progress=bar("Drawing faces")
+    )
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     save_paths(workspace.paths_file, folders)
@@ -126,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
         if step is download:
             sub.add_argument("--source", choices=("kaggle", "sample"), default="kaggle", help="sample: drawn faces")
             sub.add_argument("--datasets", nargs="+", help="which datasets (default: all)")
+            sub.add_argument(
+                "--sample_faces", type=int, default=SAMPLE_FACES, help="how many are drawn (default: %(default)s)"
+            )
             continue
         sub.add_argument("--data_paths", help="JSON file {dataset: folder}; packs the store when it does not match")
         if step is preview:

@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from helpers.config import AGE_RANGE
+from helpers.config import AGE_RANGE, TASKS
 
 TRAIN, VALIDATION, TEST = "#4477aa", "#ee6677", "#228833"
 """One colour per split, told apart by colour-blind readers too (Paul Tol's bright scheme)."""
@@ -63,8 +63,7 @@ def _figure(rows: int, columns: int, width: float, height: float, title: str = "
 @_styled
 def class_balance(audit: dict[str, dict], title: str = "Faces per class") -> Figure:
     """Stacked bars per dataset and task of the classes in each split; ``audit`` as in a store's manifest."""
-    panels = [(name, task, found[task]) for name, found in audit.items() for task in ("emotion", "gender")
-              if found[task]]  # fmt: skip
+    panels = [(name, task, found[task]) for name, found in audit.items() for task in TASKS if found[task]]
     figure, axes = _figure(1, len(panels), 1.0 + 3.6 * len(panels), 3.6, title)
     for axis, (name, task, splits) in zip(axes[0], panels, strict=True):
         base = np.zeros(len(splits["train"]))

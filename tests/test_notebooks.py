@@ -16,14 +16,13 @@ TINY = {"img_size": 32, "epochs": 2, "t_0": 2, "batch_size": 32, "workers": 0}
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory, sample_folders):
+def executed(tmp_path_factory):
     """All notebooks, executed with tiny settings; returns the workspace and the executed notebooks by number."""
     workspace = tmp_path_factory.mktemp("workspace")
     patch = pytest.MonkeyPatch()
     patch.setenv("FACE_WORKSPACE", str(workspace))
-    (workspace / "sample_faces").symlink_to(sample_folders["fer2013"].parent)
     changes = {
-        "02": {"SOURCE": "sample"},
+        "02": {"SOURCE": "sample", "SAMPLE_FACES": 400},
         "04": {"RECIPE": "demo", "CHANGES": TINY},
     }
     books = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.config import RECIPES, SAMPLE_FACES
 from tools import build_notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -165,6 +166,13 @@ def test_cells_are_short(books):
             if cell["cell_type"] == "code":
                 code = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
                 assert len(code) <= 10, f"{name}: {code[0]}"
+
+
+def test_parameters_that_repeat_a_fact_agree_with_the_config(books):
+    text = json.dumps(books)
+    assert f"SAMPLE_FACES = {SAMPLE_FACES}  # @param" in text
+    choices = ", ".join(f'"{name}"' for name in ["auto", *RECIPES])
+    assert json.dumps(f"# @param [{choices}]")[1:-1] in text
 
 
 def test_version_specs_are_quoted_where_a_shell_could_read_them(books):

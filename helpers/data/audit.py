@@ -75,6 +75,7 @@ def audit(faces: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict]]:
             "splits": {split: int((stay["split"] == split).sum()) for split in SPLITS},
             "emotion": _class_counts(stay, "emotion", EMOTIONS),
             "gender": _class_counts(stay, "gender", GENDERS),
+            "age": _decade_counts(stay),
         }
     return result, report
 
@@ -122,6 +123,13 @@ def _class_counts(faces: pd.DataFrame, column: str, names: tuple[str, ...]) -> d
         return {}
     counts = pd.crosstab(known["split"], known[column]).reindex(index=SPLITS, columns=range(len(names)), fill_value=0)
     return {split: {name: int(counts.loc[split, code]) for code, name in enumerate(names)} for split in SPLITS}
+
+
+def _decade_counts(faces: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Split -> decade of age -> rows, as :func:`_class_counts`."""
+    known = faces[faces["age"].notna()]
+    decades = known.assign(decade=(known["age"] // 10).astype("int8"))
+    return _class_counts(decades, "decade", tuple(f"{start}s" for start in range(0, 120, 10)))
 
 
 def audit_table(report: dict[str, dict]) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from helpers.config import EMOTIONS, RACES, InputError
+from helpers.config import EMOTIONS, RACES, SAMPLE_FACES, InputError
 from helpers.data.drawn.face import draw_face
 from helpers.session.progress import Progress, silent
 
@@ -57,7 +57,7 @@ class _Job:
 
 def write_sample_faces(
     root: Path,
-    faces: int = 6000,
+    faces: int = SAMPLE_FACES,
     seed: int = 0,
     progress: Progress = silent,
     workers: int | None = None,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from helpers.config import AGE_RANGE, EMOTIONS, GENDERS, RACES, UNKNOWN, InputError, read_json, write_file
+from helpers.config import AGE_RANGE, EMOTIONS, GENDERS, RACES, SAMPLE_FACES, UNKNOWN, InputError, read_json, write_file
 from helpers.data.images import RejectedImageError, read_face
 from helpers.data.sample_faces import is_drawn, write_sample_faces
 from helpers.session.progress import Progress, silent
@@ -163,7 +163,7 @@ def fetch(name: str) -> Path:
 
 
 def fetch_all(
-    kind: str, names: list[str] | None, folder: Path, progress: Progress = silent
+    kind: str, names: list[str] | None, folder: Path, *, drawn: int = SAMPLE_FACES, progress: Progress = silent
 ) -> tuple[dict[str, Path], list[str]]:
     """Bring datasets to this machine: from Kaggle, or drawn.
 
@@ -171,6 +171,7 @@ def fetch_all(
         kind: ``kaggle`` or ``sample``.
         names: which datasets; None means all.
         folder: where sample faces are written; downloads stay where kagglehub keeps them.
+        drawn: how many sample faces.
         progress: for drawing; kagglehub shows its own bars.
 
     Returns:
@@ -181,8 +182,8 @@ def fetch_all(
     """
     names = [source_named(name).name for name in names or SOURCES]
     if kind == "sample":
-        drawn = write_sample_faces(folder / "sample_faces", progress=progress)
-        return {name: drawn[name] for name in names}, []
+        folders = write_sample_faces(folder / "sample_faces", drawn, progress=progress)
+        return {name: folders[name] for name in names}, []
     folders, problems = {}, []
     for name in names:
         try:

@@ -54,7 +54,7 @@ def _knob(name: str) -> dataclasses.Field:
 def _input(knob: dataclasses.Field, value) -> widgets.Widget:
     """The widget for a field: a list for choices, a text box where the range spans decades, else a bounded box."""
     about = knob.metadata
-    look = {"style": {"description_width": "150px"}, "layout": widgets.Layout(width="340px")}
+    look = {"style": {"description_width": "150px"}, "layout": widgets.Layout(width="340px", flex="0 0 340px")}
     look["description"] = about["label"]
     if "choices" in about:
         return widgets.Dropdown(options=about["choices"], value=value, **look)

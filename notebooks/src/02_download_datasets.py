@@ -9,6 +9,7 @@
 # @title Parameters
 SOURCE = "kaggle"  # @param ["kaggle", "sample"]
 DATASETS = "fer2013, utkface"  # @param {type:"string"}
+SAMPLE_FACES = 6000  # @param {type:"integer"}
 FACES = "faces"  # @param {type:"string"}
 
 # %% [markdown]
@@ -20,7 +21,8 @@ FACES = "faces"  # @param {type:"string"}
 from helpers.data.sources import fetch_all, save_paths
 from helpers.session.progress import bar
 
-folders, problems = fetch_all(SOURCE, DATASETS.replace(",", " ").split(), workspace.folder, bar("Drawing faces"))
+names = DATASETS.replace(",", " ").split()
+folders, problems = fetch_all(SOURCE, names, workspace.folder, drawn=SAMPLE_FACES, progress=bar("Drawing faces"))
 save_paths(workspace.paths_file, folders)
 print(*problems, *(f"{name}: {folder}" for name, folder in folders.items()), sep="\n")
 
