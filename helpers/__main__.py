@@ -61,6 +61,9 @@ def train(args: argparse.Namespace, workspace: Workspace) -> None:
     store = _faces(args, workspace)
     folder = _run_folder(args, workspace)
     run = fit(config, store, folder, on_step=bar("Training"), on_epoch=lambda run: say(describe(run.history[-1])))
+    if not run.history:
+        print(f"The run {run.folder} has no complete epoch yet; run the same command again to go on.")
+        return
     given = f"--run {args.run} --faces {args.faces}" + (f" --save_dir {args.save_dir}" if args.save_dir else "")
     print(f"The run is in {run.folder}; next: python -m helpers evaluate {given}")
 
@@ -90,7 +93,7 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
 
 
 def _faces(args: argparse.Namespace, workspace: Workspace):
-    """The store to work on: packed from the dataset paths where they are known, else opened as it is."""
+    """The store to work on: packed from the paths file where one is given or just made, else opened as it is."""
     from helpers.data.sources import load_paths
     from helpers.data.store import FaceStore, pack
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,7 +129,11 @@ def test_as_a_process_it_ends_with_status_2_and_no_traceback(tmp_path):
     assert found.returncode == 2 and "Traceback" not in found.stderr and found.stderr.startswith("error: ")
 
 
-def test_kaggle_s_refusal_of_one_dataset_leaves_the_other_usable(workspace, monkeypatch, capsys, sample_folders):
+def test_kaggle_s_refusal_of_one_dataset_leaves_the_other_usable(
+    workspace, monkeypatch, capsys, sample_folders, tmp_path_factory
+):
+    by_hand = tmp_path_factory.mktemp("by_hand") / "utkface"  # a copy that is not known as drawn
+    shutil.copytree(sample_folders["utkface"], by_hand)
     import kagglehub
     import requests
     from kagglehub.exceptions import KaggleApiHTTPError
@@ -145,6 +150,11 @@ def test_kaggle_s_refusal_of_one_dataset_leaves_the_other_usable(workspace, monk
     printed = capsys.readouterr()
     assert "warning: Kaggle did not deliver jangedoo/utkface-new" in printed.err and "403" in printed.err
     assert list(json.loads((workspace / "dataset_paths.json").read_text())) == ["fer2013"]
+
+    (workspace / "dataset_paths.json").write_text(json.dumps({"utkface": str(by_hand)}))
+    assert main(["download", "--faces", "both"]) == 0, "the folder that was named by hand serves until then"
+    assert f"Until then {by_hand} is used" in capsys.readouterr().err
+    assert set(json.loads((workspace / "dataset_paths.json").read_text())) == {"fer2013", "utkface"}
 
     def nothing(handle):
         raise requests.ConnectionError("no route to host")

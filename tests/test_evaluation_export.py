@@ -1,6 +1,7 @@
 """Results name their data, the verdict is strict, and the exported file answers as the model does."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -149,4 +150,12 @@ def test_what_was_not_measured_is_said_so_and_a_table_can_be_made(finished):
     assert statuses({}) == ["not measured"] * 6
     table = verdict_table(verdict(finished.read_metrics(), drawn=True))
     assert len(table) == 6 and not table["verdict"].str.contains("not measured").any()
-    assert json.dumps(table.to_dict())
+
+
+def test_metrics_are_json_that_any_reader_takes(trained, tmp_path):
+    run = Run.open(shutil.copytree(trained.folder, tmp_path / "tiny"))
+    alone = {"mae": {"value": 3.0, "low": -math.inf, "high": math.inf, "n": 1}, "none": math.nan}
+    run.write_metrics({"test": {"age": {"by_dataset": {"utkface": alone}}}})
+    text = (run.folder / "metrics.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    assert statuses(json.loads(text))[2] == "borderline", "one face proves nothing"

@@ -13,7 +13,7 @@ import pytest
 from helpers.config import EMOTIONS, InputError
 from helpers.data import sample_faces
 from helpers.data.drawn.face import draw_face
-from helpers.data.sample_faces import write_sample_faces
+from helpers.data.sample_faces import is_drawn, write_sample_faces
 
 FACES = 90
 
@@ -37,6 +37,13 @@ def written(tmp_path_factory):
 
 def _jpegs(folder) -> list:
     return sorted(folder.rglob("*.jpg"))
+
+
+def test_drawn_faces_are_known_as_such_from_above_and_from_within(tmp_path):
+    folders = write_sample_faces(tmp_path / "samples", faces=30)
+    deepest = folders["utkface"] / "utkface_aligned_cropped" / "UTKFace"
+    assert all(is_drawn(place) for place in (tmp_path / "samples", *folders.values(), deepest))
+    assert not is_drawn(tmp_path)
 
 
 def test_a_face_is_a_function_of_its_rng_and_labels():

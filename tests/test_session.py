@@ -38,10 +38,7 @@ def test_two_generations_are_kept_and_a_damaged_copy_gives_way_to_the_one_before
         drive.save(filled(drive.run("a"), text))
     copies = sorted(drive.archive.glob("*.tar"))
     assert len(copies) == 2
-    import json
-
-    newest = json.loads((drive.archive / "runs-a.json").read_text())["generations"][0]["file"]
-    (drive.archive / newest).write_bytes(b"damaged")
+    copies[-1].write_bytes(b"damaged")
     fresh = Workspace(tmp_path / "new", drive.archive, "")
     assert fresh.restore(fresh.run("a")) and (fresh.run("a") / "file.txt").read_text() == "two"
     for copy in copies:
@@ -61,7 +58,13 @@ def test_a_drive_that_fails_costs_nothing_on_this_machine(drive, monkeypatch, nu
     with pytest.raises(InputError, match="complete on this machine"):
         drive.save(folder)
     assert (folder / "file.txt").exists() and not list(drive.folder.glob(".*.tar"))
-    assert not (drive.archive / "runs-a.json").exists()
+    assert not list(drive.archive.iterdir())
+
+
+def test_a_run_whose_name_begins_like_another_is_not_taken_for_it(drive, tmp_path):
+    drive.save(filled(drive.run("a.b"), "other"))
+    fresh = Workspace(tmp_path / "new", drive.archive, "")
+    assert not fresh.restore(fresh.run("a")) and fresh.restore(fresh.run("a.b"))
 
 
 def test_without_an_archive_saving_does_nothing(tmp_path):
@@ -158,12 +161,28 @@ def test_only_what_is_missing_is_installed_and_nothing_else_may_change(tmp_path)
 
     pins = Path(arguments.split()[2]).read_text().splitlines()
     assert f"numpy=={numpy.__version__}" in pins
+    upgrade = install.pip_arguments(["numpy>=99"])
+    pins = Path(upgrade.split()[2]).read_text().splitlines()
+    assert not [pin for pin in pins if pin.startswith("numpy==")], "what is to be replaced must not be held back"
+    with pytest.raises(InputError, match=r"pip could not bring no-such-thing>=1,<2, torch>=999"):
+        install.check(requirements)
+
+
+def test_of_two_copies_of_a_library_the_imported_one_is_held(tmp_path, monkeypatch):
+    for place, number in (("first", "2.0"), ("second", "1.0")):
+        folder = tmp_path / place / f"shadowed-{number}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: Shadowed\nVersion: {number}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second"), *sys.path])
+    pins = Path(install.pip_arguments(["x"]).split()[2]).read_text().splitlines()
+    assert [pin for pin in pins if pin.startswith("shadowed")] == ["shadowed==2.0"]
 
 
 def test_a_library_replaced_under_the_kernel_asks_for_a_restart(monkeypatch):
-    install.check_loaded()
+    requirements = Path(__file__).parent.parent / "requirements.txt"
+    install.check(requirements)
     import numpy
 
     monkeypatch.setattr(numpy, "__version__", "1.0.0")
     with pytest.raises(InputError, match=r"numpy 1\.0\.0 is loaded .* restart the runtime"):
-        install.check_loaded()
+        install.check(requirements)

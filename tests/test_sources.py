@@ -60,6 +60,14 @@ def test_a_wrong_layout_is_told_in_one_sentence(tmp_path, missing):
     assert Path(missing).name in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_utkface_is_found_below_a_folder_of_its_own_name_and_when_named_itself(tmp_path):
+    images = tmp_path / "UTKFace" / "UTKFace"
+    images.mkdir(parents=True)
+    (images / "25_1_2_20170116174525125.jpg").write_bytes(picture())
+    for folder in (tmp_path, tmp_path / "UTKFace", images):
+        assert [entry.path.parent for entry in list_utkface(folder)] == [images]
+
+
 def test_every_rejected_file_is_listed_with_its_reason_and_costs_no_other_row(tmp_path):
     root = fer2013(tmp_path)
     happy = root / "train" / "happy"

@@ -54,6 +54,13 @@ def test_packing_again_opens_what_is_there_until_a_file_changes(sample_folders, 
     assert (tmp_path / "faces" / "manifest.json").stat().st_mtime_ns != before
 
 
+def test_a_store_is_not_replaced_by_one_that_lacks_a_dataset(sample_folders, store, tmp_path):
+    packed = pack(sample_folders, tmp_path / "faces")
+    with pytest.raises(InputError, match="also holds utkface"):
+        pack({"fer2013": sample_folders["fer2013"]}, tmp_path / "faces")
+    assert FaceStore.open(tmp_path / "faces").identity == packed.identity
+
+
 def test_a_store_with_a_missing_or_shortened_file_is_refused(store, tmp_path):
     copy = shutil.copytree(store.folder, tmp_path / "faces")
     file = next(copy.glob("*.arrow"))

@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
-import threading
 
 import numpy as np
 import pytest
@@ -45,8 +45,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights_as_one_never_stopped(
     config = dataclasses.replace(tiny_config, workers=workers)
     run = fit(config, store, tmp_path / "run", on_step=interrupt_at(step))
     assert load_checkpoint(run.last_path)["step"] == step
-    assert threading.current_thread() is threading.main_thread()
-    resumed = fit(config, store, tmp_path / "run")
+    resumed = fit(dataclasses.replace(config, workers=1, max_minutes=60.0), store, tmp_path / "run")
+    assert resumed.config.workers == 1, "how fast it goes on may change, what it learns may not"
     assert equal(weights(resumed), weights(trained))
     assert [row["val_loss"] for row in resumed.history] == [row["val_loss"] for row in trained.history]
     assert [row["train_loss"] for row in resumed.history] == [row["train_loss"] for row in trained.history]
@@ -113,7 +113,6 @@ def test_the_history_names_every_measure_and_marks_the_best_epoch(trained):
             assert np.isfinite([row[f"train_{name}"], row[f"val_{name}"]]).all()
         assert row["lr"] > 0 and row["minutes"] > 0
     best = max(row["val_emotion_accuracy"] for row in rows)
-    assert rows[[row["best"] for row in rows].index(True)]["best"] is True
     assert [row for row in rows if row["best"]][-1]["val_emotion_accuracy"] == best
 
 
@@ -212,6 +211,19 @@ def test_weights_that_cannot_be_fetched_are_told_in_one_sentence(tiny_config, mo
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(InputError, match=r"ImageNet weights of 'resnet18' cannot be fetched.*weights = 'none'"):
         create_model(dataclasses.replace(tiny_config, backbone="resnet18", weights="imagenet"))
+
+
+def test_a_run_opened_again_starts_from_its_own_config(trained, tiny_config, tmp_path):
+    other = recipe("seed")
+    assert Run.config_in(trained.folder, otherwise=other) == trained.config
+    assert Run.config_in(tmp_path / "none", otherwise=other) == other
+
+
+def test_weights_of_another_network_are_refused_with_the_version_that_made_them(trained, tmp_path):
+    run = Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
+    save_checkpoint(run.best_path, {"model": {"other": torch.zeros(1)}, "epoch": 1})
+    with pytest.raises(InputError, match=r"do not fit the network that timm .* was started with timm"):
+        load_best(run)
 
 
 def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path):

@@ -101,8 +101,9 @@ def write_sample_faces(
 
 
 def is_drawn(folder: Path) -> bool:
-    """Whether a dataset's folder, or one inside it, was written by :func:`write_sample_faces`."""
-    return any((place / _RECORD).exists() for place in list(Path(folder).absolute().parents)[:2])
+    """Whether a folder holds, or lies in, what :func:`write_sample_faces` wrote."""
+    folder = Path(folder).absolute()
+    return any((place / _RECORD).exists() for place in (folder, *folder.parents))
 
 
 def _is_finished(root: Path, wanted: dict) -> bool:

@@ -23,6 +23,7 @@ from helpers.config import AGE_RANGE, EMOTIONS, GENDERS, RACES, SAMPLE_FACES, UN
 from helpers.data.images import RejectedImageError, read_face
 from helpers.data.sample_faces import is_drawn, write_sample_faces
 from helpers.session.progress import Progress, silent
+from helpers.session.workspace import PATHS_FILE
 
 SCHEMA = pa.schema(
     [
@@ -61,7 +62,6 @@ class Source:
     name: str
     handle: str
     terms: str
-    megabytes: int
     list_files: Callable[[Path], Iterator[Entry | tuple[Path, str]]]
 
 
@@ -105,7 +105,9 @@ def list_utkface(folder: Path) -> Iterator[Entry | tuple[Path, str]]:
     The dataset holds the same faces up to four times; reading every folder would count them twice and leak.
     """
     for kind in ("UTKFace", "crop_part1"):
-        root = folder.parent if folder.name == kind else _find(folder, lambda place, kind=kind: (place / kind).is_dir())
+        root = _find(folder, lambda place, kind=kind: _holds_files(place / kind))
+        if root is None and folder.name == kind:
+            root = folder.parent
         if root is not None:
             break
     else:
@@ -134,8 +136,8 @@ def parse_utkface_name(path: Path) -> Entry | tuple[Path, str]:
 SOURCES = {
     source.name: source
     for source in (
-        Source("fer2013", "msambare/fer2013", "Database Contents License", 60, list_fer2013),
-        Source("utkface", "jangedoo/utkface-new", "non-commercial research only", 350, list_utkface),
+        Source("fer2013", "msambare/fer2013", "Database Contents License", list_fer2013),
+        Source("utkface", "jangedoo/utkface-new", "non-commercial research only", list_utkface),
     )
 }
 
@@ -170,7 +172,8 @@ def fetch_all(
     Args:
         kind: ``kaggle`` or ``sample``.
         names: which datasets; None means all.
-        folder: where sample faces are written; downloads stay where kagglehub keeps them.
+        folder: where sample faces are written, and where ``dataset_paths.json`` may name folders that serve when a
+            download fails; downloads stay where kagglehub keeps them.
         drawn: how many sample faces.
         progress: for drawing; kagglehub shows its own bars.
 
@@ -184,15 +187,28 @@ def fetch_all(
     if kind == "sample":
         folders = write_sample_faces(folder / "sample_faces", drawn, progress=progress)
         return {name: folders[name] for name in names}, []
+    known = _known_folders(folder / PATHS_FILE)
     folders, problems = {}, []
     for name in names:
         try:
             folders[name] = fetch(name)
         except InputError as error:
             problems.append(str(error))
+            # Named by an earlier call or by hand; drawn faces never stand in for real ones.
+            if name in known and not is_drawn(known[name]):
+                folders[name] = known[name]
+                problems[-1] += f" Until then {known[name]} is used."
     if not folders:
         raise InputError(" ".join(problems))
     return folders, problems
+
+
+def _known_folders(path: Path) -> dict[str, Path]:
+    """What a paths file names; nothing where it is missing or no longer right."""
+    try:
+        return load_paths(path)
+    except InputError:
+        return {}
 
 
 def source_named(name: str) -> Source:
@@ -315,6 +331,10 @@ def _find(folder: Path, fits: Callable[[Path], bool]) -> Path | None:
                 return place
         level = [below for place in level for below in _sorted(place) if below.is_dir()]
     return None
+
+
+def _holds_files(folder: Path) -> bool:
+    return folder.is_dir() and any(path.is_file() for path in folder.iterdir())
 
 
 def _contents(folder: Path) -> str:

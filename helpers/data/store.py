@@ -19,7 +19,7 @@ from helpers.data.images import decode
 from helpers.data.sources import SCHEMA, fingerprint, read_source
 from helpers.session.progress import silent
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what is written, or how rows are split, changes: an older store is then packed again."""
 
 _FILE_BYTES = 480_000_000  # a file on Drive is best at most 512 MB; the rest is room for the other columns
@@ -37,13 +37,19 @@ def pack(folders: dict[str, Path], folder: Path, progress=lambda name: silent) -
         progress: called with a dataset's name, gives the callback for reading it.
 
     Raises:
-        InputError: a folder has not its dataset's layout, or holds no usable image.
+        InputError: a folder has not its dataset's layout or holds no usable image, or the store that is there holds
+            a dataset that is not among ``folders``.
     """
     sources = fingerprint(folders)
     if (folder / "manifest.json").exists():
         manifest = read_json(folder / "manifest.json", "a store's manifest")
         if manifest.get("format") == FORMAT and manifest.get("sources") == sources:
             return FaceStore.open(folder)
+        if lost := [name for name in manifest.get("sources", {}) if name not in sources]:
+            raise InputError(
+                f"The store {folder} also holds {', '.join(lost)}, which is not among the datasets now; bring it back, "
+                "choose another name for the store, or delete that folder."
+            )
     reads = [read_source(name, place, progress(name)) for name, place in folders.items()]
     table = pa.concat_tables([read.table for read in reads])
     kept, report = audit(table.drop_columns("image").to_pandas())

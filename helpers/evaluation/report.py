@@ -117,7 +117,9 @@ def summary(metrics: dict) -> pd.DataFrame:
             name, scale, unit = ("mae", 1.0, " years") if task == "age" else ("accuracy", 100.0, " %")
             parts = found["by_dataset"]
             for dataset, part in (parts | {"all": found} if len(parts) > 1 else parts).items():
-                value, low, high = (part[name][key] * scale for key in ("value", "low", "high"))
+                value, low, high = (
+                    np.nan if part[name][key] is None else part[name][key] * scale for key in ("value", "low", "high")
+                )
                 shown = f"{value:.1f}{unit}", f"{low:.1f} to {high:.1f}"
                 title = "age error" if task == "age" else f"{task} accuracy"
                 lines.append((split, dataset, title, *shown, part[name]["n"]))

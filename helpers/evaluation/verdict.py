@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -68,7 +69,10 @@ def _judge(name: str, measure: Measure | None, scale: float, drawn: bool, note: 
     wanted = f"{'≥' if criterion.at_least else '≤'} {criterion.bound:g} {criterion.unit}"
     if measure is None:
         return Finding(criterion.title, wanted, "-", "not measured", note)
-    value, low, high = (scale * measure[key] for key in ("value", "low", "high"))
+    unbounded = {"low": -math.inf, "high": math.inf}  # null in a file
+    value, low, high = (
+        scale * (unbounded[key] if measure[key] is None else measure[key]) for key in ("value", "low", "high")
+    )
     interval = f" ({low:.3g} to {high:.3g})" if low < high else ""  # a largest difference has none
     found = f"{value:.3g}{interval}, n = {measure['n']}"
     if note.startswith("not measurable"):

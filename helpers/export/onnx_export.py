@@ -12,6 +12,7 @@ import onnxruntime
 import torch
 
 from helpers.config import EMOTIONS, GENDERS, InputError
+from helpers.data.sources import SOURCES
 from helpers.data.store import FaceStore
 from helpers.export.latency import time_one_face
 from helpers.training.fit import load_best
@@ -66,7 +67,7 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
 
 
 def _write(reader: Reader, run: Run, path: Path) -> None:
-    """Trace the reader and save it as one file with labels and data terms in its metadata."""
+    """Trace the reader and save it as one file with the labels and the terms of the data in its metadata."""
     free = {axis: torch.export.Dim(name) for axis, name in enumerate(("B", "H", "W"))}
     example = torch.zeros(2, 50, 60, 3, dtype=torch.uint8)  # sizes that differ, so that none is taken for a constant
     with warnings.catch_warnings():
@@ -85,6 +86,7 @@ def _write(reader: Reader, run: Run, path: Path) -> None:
         "gender": ",".join(GENDERS),
         "age": "years",
         "backbone": run.config.backbone,
+        "terms_of_the_data": "; ".join(f"{name}: {SOURCES[name].terms}" for name in run.manifest["sources"]),
         "trained_on": ",".join(run.manifest["sources"]) + (" (drawn faces)" if run.manifest["drawn"] else ""),
     }
     onnx.helper.set_model_props(model, about)
@@ -107,5 +109,5 @@ def _compare(reader: Reader, session: onnxruntime.InferenceSession, faces: list[
             if name != "age":
                 equal += int((want.argmax(axis=1) == got.argmax(axis=1)).sum())
                 answers += len(batch)
-    exact = {"value": worst, "low": worst, "high": worst, "n": sum(map(len, batches))}  # a maximum has no interval
+    exact = {"value": worst, "low": worst, "high": worst, "n": len(faces)}  # a maximum has no interval
     return {"difference": exact, "agreement": equal / answers}

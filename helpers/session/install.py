@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from helpers.config import InputError
 
@@ -25,19 +26,27 @@ def pip_arguments(requirements: list[str]) -> str:
     The live versions go in as constraints, since replacing a library that a kernel has loaded breaks that kernel;
     every part is quoted, since a bare ``a>=1`` would write a file named ``=1``.
     """
-    live = {(d.metadata["Name"] or "").lower(): d.version for d in distributions()}
-    pins = [f"{name}=={number.split('+')[0]}" for name, number in sorted(live.items()) if name]
+    live: dict[str, str] = {}
+    for found in distributions():  # in the order of sys.path, where the first one is the one that is imported
+        live.setdefault(canonicalize_name(found.metadata["Name"] or ""), found.version)
+    wanted = {canonicalize_name(Requirement(line).name) for line in requirements}
+    pins = [f"{name}=={v.split('+')[0]}" for name, v in sorted(live.items()) if name and name not in wanted]
     constraints = Path(tempfile.mkdtemp()) / "live-versions.txt"
     constraints.write_text("\n".join(pins) + "\n")
     return " ".join(map(shlex.quote, ["install", "--constraint", str(constraints), *requirements]))
 
 
-def check_loaded() -> None:
-    """Make sure that what is loaded is what is installed.
+def check(requirements: Path) -> None:
+    """Make sure that everything is there, and that what is loaded is what is installed.
 
     Raises:
-        InputError: a library was replaced on disk after this kernel had loaded it.
+        InputError: a library is still missing or too old, or was replaced on disk after this kernel had loaded it.
     """
+    if lacking := missing(requirements):
+        raise InputError(
+            f"pip could not bring {', '.join(lacking)}: read its message above; on Kaggle switch Internet on in the "
+            "settings, on Colab choose the latest runtime version, then run this cell again."
+        )
     stale = []
     for name in ("numpy", "torch", "torchvision", "PIL", "ipywidgets"):
         loaded = getattr(sys.modules.get(name), "__version__", None)

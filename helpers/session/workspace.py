@@ -1,13 +1,13 @@
 """Where files live: a folder on this machine, and on Colab an archive on Drive that outlives the machine.
 
-Drive uploads late and loses renames, so work never happens there: a finished folder is packed into one file, copied
-under a new name, read back and compared, and only then a small pointer file names it. Two generations are kept.
+Drive uploads late, loses renames and may never sync a file that is written again, so work never happens there: a
+finished folder is packed into one file, copied under a new name that holds the time and the hash of its content, and
+read back. The newest copy whose content has its name's hash is the one to restore. Two generations are kept.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tarfile
@@ -15,8 +15,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.config import InputError, read_json
+from helpers.config import InputError
 from helpers.session.runtime import place
+
+PATHS_FILE = "dataset_paths.json"
 
 _DRIVE = Path("/content/drive")
 _GENERATIONS = 2
@@ -37,7 +39,7 @@ class Workspace:
     @property
     def paths_file(self) -> Path:
         """``dataset_paths.json``."""
-        return self.folder / "dataset_paths.json"
+        return self.folder / PATHS_FILE
 
     def faces(self, name: str) -> Path:
         """Folder of a packed store."""
@@ -61,17 +63,13 @@ class Workspace:
             with tarfile.open(local, "w") as tar:
                 tar.add(folder, arcname=".")
             digest = _sha256(local)
-            copy = self.archive / f"{key}.{time.strftime('%Y%m%d-%H%M%S')}.{digest[:8]}.tar"
+            copy = self.archive / f"{key}.{time.time_ns()}.{digest}.tar"
             self.archive.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(local, copy)
             if _sha256(copy) != digest:
                 raise OSError(f"{copy.name} did not read back as written")
-            pointer = self.archive / f"{key}.json"
-            known = read_json(pointer, "an archive's index")["generations"] if pointer.exists() else []
-            generations = [{"file": copy.name, "sha256": digest}, *known]
-            pointer.write_text(json.dumps({"generations": generations[:_GENERATIONS]}, indent=1))
-            for old in generations[_GENERATIONS:]:
-                (self.archive / old["file"]).unlink(missing_ok=True)
+            for old in self._copies(key)[_GENERATIONS:]:
+                old.unlink(missing_ok=True)
         except OSError as error:
             raise InputError(
                 f"{folder.name} could not be copied to {self.archive} ({error}); it is complete on this machine: free "
@@ -87,21 +85,26 @@ class Workspace:
         """
         if folder.exists():
             return True
-        pointer = self.archive / f"{self._key(folder)}.json" if self.archive else None
-        if pointer is None or not pointer.exists():
-            return False
-        for generation in read_json(pointer, "an archive's index")["generations"]:
-            copy = self.archive / generation["file"]
-            if copy.exists() and _sha256(copy) == generation["sha256"]:
+        copies = self._copies(self._key(folder))
+        for copy in copies:
+            if _sha256(copy) == copy.name.split(".")[-2]:
                 partial = folder.with_name(f".{folder.name}.restoring")
                 shutil.rmtree(partial, ignore_errors=True)
                 with tarfile.open(copy) as tar:
                     tar.extractall(partial, filter="data")
                 partial.rename(folder)
                 return True
-        raise InputError(
-            f"The copies of {folder.name} in {self.archive} are damaged; delete {pointer}, then make anew."
-        )
+        if copies:
+            names = ", ".join(copy.name for copy in copies)
+            raise InputError(
+                f"The copies of {folder.name} in {self.archive} are damaged; delete {names} and make it anew."
+            )
+        return False
+
+    def _copies(self, key: str) -> list[Path]:
+        """The archive's copies of a folder, newest first; their names hold the time and the SHA-256."""
+        found = self.archive.glob("*.tar") if self.archive else ()
+        return sorted((copy for copy in found if copy.name.rsplit(".", 3)[0] == key), reverse=True)
 
     def _key(self, folder: Path) -> str:
         return "-".join(folder.relative_to(self.folder).parts)
@@ -116,7 +119,15 @@ def open_workspace(use_drive: bool = True) -> Workspace:
     where = place()
     default = {"colab": "/content/workspace", "kaggle": "/kaggle/working", "local": "workspace"}[where]
     folder = Path(os.environ.get("FACE_WORKSPACE", default)).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The workspace {folder} cannot be made ({error.strerror}); set FACE_WORKSPACE.") from error
+    if where == "kaggle":
+        return Workspace(
+            folder, None, f"Files are kept in {folder} and GO WITH THIS MACHINE unless you save a version; run the "
+            "cells of all notebooks in one session."
+        )  # fmt: skip
     if where != "colab":
         return Workspace(folder, None, f"Files are kept in {folder}.")
     if not use_drive:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,8 @@ def fit(
                 on_epoch(run)
             else:
                 state["seconds"] += time.monotonic() - began
-                _save_last(run, state, plain, optimizer)
+                if state["sums"].isfinite().all():  # else the last good epoch is what to go on from
+                    _save_last(run, state, plain, optimizer)
                 run.log(f"stopped by the user at step {state['step']}; start again to go on")
     return run
 
@@ -113,7 +115,7 @@ def load_best(run: Run) -> FaceModel:
         InputError: no epoch is complete, or the checkpoint is damaged.
     """
     model = create_model(run.config, fetch_weights=False)
-    model.load_state_dict(load_checkpoint(run.best_path)["model"])
+    _load_weights(model, load_checkpoint(run.best_path)["model"], run)
     return model.eval()
 
 
@@ -136,11 +138,22 @@ def _restore(run: Run, model: FaceModel, optimizer) -> dict:
         sums = torch.zeros(len(TASKS), 2, dtype=torch.float64)
         return {"step": 0, "seconds": 0.0, "sums": sums, "best": None, "mark": -math.inf, "stale": 0}
     state = load_checkpoint(run.last_path)
-    model.load_state_dict(state.pop("model"))
+    _load_weights(model, state.pop("model"), run)
     optimizer.load_state_dict(state.pop("optimizer"))
     run.history = state.pop("history")
     run.write_history()
     return state
+
+
+def _load_weights(model: FaceModel, weights: dict, run: Run) -> None:
+    """Load a checkpoint's weights, or say that this version of timm builds another network."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"The checkpoints of {run.folder} do not fit the network that timm {version('timm')} builds; the run was "
+            f"started with timm {run.manifest['libraries']['timm']}: install that version."
+        ) from error
 
 
 def _save_last(run: Run, state: dict, model: FaceModel, optimizer) -> None:

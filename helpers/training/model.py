@@ -15,8 +15,8 @@ from helpers.config import AGE_CENTRE, AGE_RANGE, AGE_SPREAD, EMOTIONS, GENDERS,
 class FaceModel(nn.Module):
     """Emotion, age and gender from uint8 faces.
 
-    Preprocessing (resize, scale, normalise) is part of the network, so training, evaluation and the exported graph
-    cannot differ in it.
+    Preprocessing (resize, scale, normalise) is part of the network, so evaluation and the exported graph cannot differ
+    in it; training does the same after its loader has reduced faces larger than the network's size.
     """
 
     def __init__(self, backbone: nn.Module, config: TrainConfig):

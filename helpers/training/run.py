@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -12,6 +13,9 @@ from typing import ClassVar
 
 from helpers.config import InputError, TrainConfig, read_json, write_file
 from helpers.data.store import FaceStore
+
+_FREE = ("workers", "max_minutes")
+"""Knobs that may change when a run goes on: they decide how fast and how long it learns, not what."""
 
 
 @dataclass
@@ -43,6 +47,8 @@ class Run:
         if (folder / "manifest.json").exists():
             run = cls.open(folder)
             run._check_same(config, store)
+            run.config = config
+            config.save(folder / "config.json")
             return run
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         libraries = {name: version(name) for name in ("torch", "timm", "albumentations", "numpy")}
@@ -69,6 +75,11 @@ class Run:
         if run.history_path.exists():
             run.history = [json.loads(line) for line in run.history_path.read_text().splitlines()]
         return run
+
+    @classmethod
+    def config_in(cls, folder: Path, otherwise: TrainConfig) -> TrainConfig:
+        """The config of the run in ``folder``, so that opening it again goes on with it, or ``otherwise``."""
+        return cls.open(folder).config if (folder / "manifest.json").exists() else otherwise
 
     @property
     def best_path(self) -> Path:
@@ -98,8 +109,8 @@ class Run:
         return read_json(self.folder / "metrics.json", "measured results (notebook 05 makes them)")
 
     def write_metrics(self, metrics: dict) -> None:
-        """Write ``metrics.json``."""
-        write_file(self.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+        """Write ``metrics.json``; what is not a number, or not bounded, is null there."""
+        write_file(self.folder / "metrics.json", json.dumps(_finite(metrics), indent=1, allow_nan=False) + "\n")
 
     def check_store(self, store: FaceStore) -> None:
         """Raise an InputError unless the run was trained on the faces of ``store``.
@@ -113,7 +124,8 @@ class Run:
             )
 
     def _check_same(self, config: TrainConfig, store: FaceStore) -> None:
-        mine, wanted = dataclasses.asdict(self.config), dataclasses.asdict(config)
+        free = {name: getattr(config, name) for name in _FREE}
+        mine, wanted = dataclasses.asdict(dataclasses.replace(self.config, **free)), dataclasses.asdict(config)
         changed = [f"{name} {mine[name]!r} -> {wanted[name]!r}" for name in mine if mine[name] != wanted[name]]
         if changed:
             raise InputError(
@@ -121,3 +133,10 @@ class Run:
                 f"go on with it, or start a run under another name."
             )
         self.check_store(store)
+
+
+def _finite(tree):
+    """The tree with None in place of numbers that JSON does not know."""
+    if isinstance(tree, dict):
+        return {name: _finite(value) for name, value in tree.items()}
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

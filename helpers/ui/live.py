@@ -1,4 +1,4 @@
-"""Views that are drawn again while a cell works. They are made from files, so a reload of the page loses nothing."""
+"""Views that are drawn again while a cell works."""
 
 from __future__ import annotations
 

@@ -16,15 +16,16 @@ FACES = "faces"  # @param {type:"string"}
 # ## Get the files
 #
 # Both datasets are public; no key is needed. One that cannot be had does not stop the others: the message says which.
+# They have their own terms, which also bind what you make of them.
 
 # %%
-from helpers.data.sources import fetch_all, save_paths
+from helpers.data.sources import SOURCES, fetch_all, save_paths
 from helpers.session.progress import bar
 
 names = DATASETS.replace(",", " ").split()
 folders, problems = fetch_all(SOURCE, names, workspace.folder, drawn=SAMPLE_FACES, progress=bar("Drawing faces"))
 save_paths(workspace.paths_file, folders)
-print(*problems, *(f"{name}: {folder}" for name, folder in folders.items()), sep="\n")
+print(*problems, *(f"{name} ({SOURCES[name].terms}): {folder}" for name, folder in folders.items()), sep="\n")
 
 # %% [markdown]
 # ## Audit, split and pack

@@ -26,15 +26,17 @@ store = FaceStore.open(workspace.faces(FACES))
 # ## Choose the knobs
 #
 # The panel starts with the recipe (`auto`: `seed` on a GPU, `small` without one) and `CHANGES`, a dict of fields, for
-# example `{"epochs": 20}`. Without a click the values stay as they are, so Run all works.
+# example `{"epochs": 20}`; a run that is already there keeps the config it was started with. Without a click the values
+# stay as they are, so Run all works.
 
 # %%
 from helpers.config import recipe
 from helpers.session.runtime import suggest_recipe
+from helpers.training.run import Run
 from helpers.ui.controls import ConfigPanel
 
 name = suggest_recipe(inspect_machine()) if RECIPE == "auto" else RECIPE
-panel = ConfigPanel(recipe(name, **CHANGES))
+panel = ConfigPanel(Run.config_in(workspace.run(RUN), otherwise=recipe(name, **CHANGES)))
 panel
 
 # %% [markdown]
@@ -49,6 +51,7 @@ from helpers.ui.live import LiveTraining
 
 live = LiveTraining(workspace)
 run = fit(panel.config, store, workspace.run(RUN), on_step=live.on_step, on_epoch=live.on_epoch)
+workspace.save(run.folder)
 
 # %% [markdown]
 # ## Curves
@@ -63,9 +66,8 @@ plots.curves(run.history, f"Run {RUN}" + (" (drawn faces)" if store.drawn else "
 # %%
 import pandas as pd
 
-workspace.save(workspace.run(RUN))
 columns = ["epoch", "train_loss", "val_loss", "val_emotion_accuracy", "val_gender_accuracy", "val_age_mae", "best"]
-pd.DataFrame(run.history)[columns].tail(5)
+pd.DataFrame(run.history, columns=columns).tail(5)
 
 # %% [markdown]
 # ## What you should see

@@ -17,7 +17,7 @@ from helpers.session import install
 
 if missing := install.missing("requirements.txt"):
     get_ipython().run_line_magic("pip", install.pip_arguments(missing))
-install.check_loaded()
+install.check("requirements.txt")
 from helpers.session.runtime import inspect_machine, machine_table
 from helpers.session.workspace import open_workspace
 
