@@ -58,26 +58,32 @@ def audit(faces: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict]]:
     for name in faces["dataset"].unique():
         own = faces["dataset"] == name
         lower = own & (rank < highest)
-        below_test = lower & (highest == SPLITS.index("test"))
-        in_test = own & (faces["split"] == "test")
         # Rows of the test split whose pixels also stood where a model learns or is chosen.
-        leaked = in_test & faces["sha"].isin(set(faces["sha"][rank < SPLITS.index("test")]))
-        stay = result[result["dataset"] == name]
+        leaked = own & (faces["split"] == "test") & faces["sha"].isin(set(faces["sha"][rank < highest]))
+        dropped = settled[~labelled & (settled["dataset"] == name)]
         report[name] = {
             "rows": int(own.sum()),
             "twin_groups": int(faces["sha"][own & twin].nunique()),
             "conflicting_groups": int(faces["sha"][own & conflict].nunique()),
             "test_rows_with_twin_in_training": int(leaked.sum()),
-            "left_out_twin_in_test": int(below_test.sum()),
-            "left_out_twin_in_validation": int((lower & ~below_test).sum()),
-            "left_out_without_label": int((settled[~labelled]["dataset"] == name).sum()),
+            "left_out_twin_in_test": int((lower & (highest == SPLITS.index("test"))).sum()),
+            "left_out_twin_in_validation": int((lower & (highest == SPLITS.index("validation"))).sum()),
+            "left_out_without_label": len(dropped),
             "relabelled": int(_changed(faces, settled[settled["dataset"] == name]).sum()),
-            "splits": {split: int((stay["split"] == split).sum()) for split in SPLITS},
-            "emotion": _class_counts(stay, "emotion", EMOTIONS),
-            "gender": _class_counts(stay, "gender", GENDERS),
-            "age": _decade_counts(stay),
+            **_counts(result[result["dataset"] == name]),
         }
     return result, report
+
+
+def _counts(faces: pd.DataFrame) -> dict[str, dict]:
+    """Rows per split, and per split and class of each task."""
+    decades = tuple(f"{start}s" for start in range(0, 120, 10))
+    return {
+        "splits": {split: int((faces["split"] == split).sum()) for split in SPLITS},
+        "emotion": _class_counts(faces["split"], faces["emotion"], EMOTIONS),
+        "gender": _class_counts(faces["split"], faces["gender"], GENDERS),
+        "age": _class_counts(faces["split"], faces["age"].fillna(10 * UNKNOWN) // 10, decades),
+    }
 
 
 def _disagree(faces: pd.DataFrame) -> pd.Series:
@@ -116,20 +122,14 @@ def _changed(before: pd.DataFrame, after: pd.DataFrame) -> pd.Series:
     return (before != after[["emotion", "age", "gender"]].fillna(UNKNOWN)).any(axis=1)
 
 
-def _class_counts(faces: pd.DataFrame, column: str, names: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """Split -> class -> rows, empty where the dataset does not carry the label."""
-    known = faces[faces[column] != UNKNOWN]
-    if known.empty:
+def _class_counts(splits: pd.Series, codes: pd.Series, names: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """Split -> class -> rows, empty where no row carries the label."""
+    known = codes != UNKNOWN
+    if not known.any():
         return {}
-    counts = pd.crosstab(known["split"], known[column]).reindex(index=SPLITS, columns=range(len(names)), fill_value=0)
+    counts = pd.crosstab(splits[known], codes[known].astype(int))
+    counts = counts.reindex(index=SPLITS, columns=range(len(names)), fill_value=0)
     return {split: {name: int(counts.loc[split, code]) for code, name in enumerate(names)} for split in SPLITS}
-
-
-def _decade_counts(faces: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Split -> decade of age -> rows, as :func:`_class_counts`."""
-    known = faces[faces["age"].notna()]
-    decades = known.assign(decade=(known["age"] // 10).astype("int8"))
-    return _class_counts(decades, "decade", tuple(f"{start}s" for start in range(0, 120, 10)))
 
 
 def audit_table(report: dict[str, dict]) -> pd.DataFrame:

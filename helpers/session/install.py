@@ -28,9 +28,10 @@ def pip_arguments(requirements: list[str]) -> str:
     """
     live: dict[str, str] = {}
     for found in distributions():  # in the order of sys.path, where the first one is the one that is imported
-        live.setdefault(canonicalize_name(found.metadata["Name"] or ""), found.version)
+        if found.metadata["Name"] and found.version:  # a half-removed library has neither
+            live.setdefault(canonicalize_name(found.metadata["Name"]), found.version)
     wanted = {canonicalize_name(Requirement(line).name) for line in requirements}
-    pins = [f"{name}=={v.split('+')[0]}" for name, v in sorted(live.items()) if name and name not in wanted]
+    pins = [f"{name}=={_public(number)}" for name, number in sorted(live.items()) if name not in wanted]
     constraints = Path(tempfile.mkdtemp()) / "live-versions.txt"
     constraints.write_text("\n".join(pins) + "\n")
     return " ".join(map(shlex.quote, ["install", "--constraint", str(constraints), *requirements]))
@@ -51,10 +52,15 @@ def check(requirements: Path) -> None:
     for name in ("numpy", "torch", "torchvision", "PIL", "ipywidgets"):
         loaded = getattr(sys.modules.get(name), "__version__", None)
         installed = version({"PIL": "pillow"}.get(name, name)) if loaded else None
-        if loaded and loaded.split("+")[0] != installed.split("+")[0]:
+        if loaded and _public(loaded) != _public(installed):
             stale.append(f"{name} {loaded} is loaded but {installed} is installed")
     if stale:
         raise InputError(f"{'; '.join(stale)}: restart the runtime, then choose Run all again.")
+
+
+def _public(number: str) -> str:
+    """A version without its local part, such as ``+cu128``, which no index has."""
+    return number.partition("+")[0]
 
 
 def _satisfied(requirement: Requirement) -> bool:
