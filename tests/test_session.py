@@ -186,3 +186,20 @@ def test_a_library_replaced_under_the_kernel_asks_for_a_restart(monkeypatch):
     monkeypatch.setattr(numpy, "__version__", "1.0.0")
     with pytest.raises(InputError, match=r"numpy 1\.0\.0 is loaded .* restart the runtime"):
         install.check(requirements)
+
+
+def test_the_time_left_of_resumed_work_does_not_count_what_was_done_before(monkeypatch):
+    from helpers.session import progress
+
+    made = []
+
+    class Watched(progress.tqdm):
+        def __init__(self, *args, **options):
+            made.append(self)
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr(progress, "tqdm", Watched)
+    show = progress.bar("Training")
+    for done in (901, 902, 1000):
+        show(done, 1000)
+    assert (made[0].initial, made[0].n, made[0].total) == (901, 1000, 1000) and len(made) == 1

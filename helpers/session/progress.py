@@ -16,7 +16,8 @@ def bar(title: str) -> Progress:
 
     def progress(done: int, total: int) -> None:
         if not shown:
-            shown.append(tqdm(total=total, desc=title, mininterval=0.5, dynamic_ncols=True))
+            # What was done before this call (a resumed run's steps) must not count as done in no time.
+            shown.append(tqdm(total=total, initial=done, desc=title, mininterval=0.5, dynamic_ncols=True))
         shown[0].update(done - shown[0].n)
         if done >= total:
             shown[0].close()
