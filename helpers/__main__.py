@@ -7,8 +7,10 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from helpers.config import RECIPES, SAMPLE_FACES, InputError, TrainConfig, read_json, recipe
-from helpers.session.progress import bar, say
+from helpers.session.progress import bar
 from helpers.session.workspace import Workspace, open_workspace
 
 
@@ -60,7 +62,9 @@ def train(args: argparse.Namespace, workspace: Workspace) -> None:
     config = recipe(args.recipe, **given)
     store = _faces(args, workspace)
     folder = _run_folder(args, workspace)
-    run = fit(config, store, folder, on_step=bar("Training"), on_epoch=lambda run: say(describe(run.history[-1])))
+    run = fit(
+        config, store, folder, on_step=bar("Training"), on_epoch=lambda run: tqdm.write(describe(run.history[-1]))
+    )
     if not run.history:
         print(f"The run {run.folder} has no complete epoch yet; run the same command again to go on.")
         return

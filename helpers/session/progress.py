@@ -25,10 +25,5 @@ def bar(title: str) -> Progress:
     return progress
 
 
-def say(text: str) -> None:
-    """Print a line without tearing the bars that are under way."""
-    tqdm.write(text)
-
-
 def silent(done: int, total: int) -> None:
     """Show nothing."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 from IPython.display import display
+from tqdm.auto import tqdm
 
 from helpers import plots
 from helpers.config import InputError
-from helpers.session.progress import bar, say
+from helpers.session.progress import bar
 from helpers.session.workspace import Workspace
 from helpers.training.fit import describe
 from helpers.training.run import Run
@@ -37,11 +38,10 @@ class LiveTraining:
             self._shown = display(picture, display_id=True)
         else:
             self._shown.update(picture)
-        say(describe(run.history[-1]))
-
+        tqdm.write(describe(run.history[-1]))
         if time.monotonic() - self._saved > SAVE_EVERY:
             try:
                 self._workspace.save(run.folder)
             except InputError as error:  # the run itself is safe on this machine: training goes on
-                say(f"warning: {error}")
+                tqdm.write(f"warning: {error}")
             self._saved = time.monotonic()
