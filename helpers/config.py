@@ -220,7 +220,9 @@ def read_json(path: Path, what: str) -> dict:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; {what} was expected there.") from None
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); {what} was expected there.") from None
+        raise InputError(
+            f"{path} cannot be read as JSON ({error}); {what} was expected there: correct or delete that file."
+        ) from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds a JSON {type(values).__name__}, but {what} is an object with named fields.")
     return values

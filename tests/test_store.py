@@ -61,6 +61,16 @@ def test_a_store_is_not_replaced_by_one_that_lacks_a_dataset(sample_folders, sto
     assert FaceStore.open(tmp_path / "faces").identity == packed.identity
 
 
+def test_a_damaged_manifest_is_told_and_the_store_is_packed_anew_once_it_is_deleted(sample_folders, store, tmp_path):
+    packed = pack(sample_folders, tmp_path / "faces")
+    manifest = packed.folder / "manifest.json"
+    manifest.write_text(manifest.read_text()[:100])
+    with pytest.raises(InputError, match="correct or delete that file"):
+        pack(sample_folders, tmp_path / "faces")
+    manifest.unlink()
+    assert pack(sample_folders, tmp_path / "faces").identity == store.identity
+
+
 def test_a_store_with_a_missing_or_shortened_file_is_refused(store, tmp_path):
     copy = shutil.copytree(store.folder, tmp_path / "faces")
     file = next(copy.glob("*.arrow"))

@@ -219,6 +219,16 @@ def test_a_run_opened_again_starts_from_its_own_config(trained, tiny_config, tmp
     assert Run.config_in(tmp_path / "none", otherwise=other) == other
 
 
+def test_a_damaged_history_is_told_and_comes_back_from_the_checkpoint(store, trained, tmp_path):
+    run = Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
+    run.history_path.write_bytes(b"\xff garbage\n")
+    with pytest.raises(InputError, match=r"history\.jsonl is damaged .* delete it and train again"):
+        Run.open(run.folder)
+    run.history_path.unlink()
+    assert fit(run.config, store, run.folder).history == trained.history
+    assert Run.open(run.folder).history == trained.history
+
+
 def test_weights_of_another_network_are_refused_with_the_version_that_made_them(trained, tmp_path):
     run = Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
     save_checkpoint(run.best_path, {"model": {"other": torch.zeros(1)}, "epoch": 1})

@@ -73,7 +73,13 @@ class Run:
         manifest = read_json(folder / "manifest.json", "a training run (notebook 04 makes it)")
         run = cls(folder, TrainConfig.load(folder / "config.json"), manifest)
         if run.history_path.exists():
-            run.history = [json.loads(line) for line in run.history_path.read_text().splitlines()]
+            try:
+                run.history = [json.loads(line) for line in run.history_path.read_text(encoding="utf-8").splitlines()]
+            except ValueError as error:
+                raise InputError(
+                    f"{run.history_path} is damaged ({error}); delete it and train again (notebook 04), which "
+                    "writes it anew from the last checkpoint."
+                ) from None
         return run
 
     @classmethod
