@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (
     {"config", "metrics", "plots", "session"},
+    {"drawn_faces"},
     {"data"},
     {"training"},
     {"evaluation"},
@@ -26,27 +27,35 @@ LAYERS = (
 )
 """Rooms from the ground up; a room may import from its own and from lower layers."""
 
+PACKAGES = ("helpers", "drawn_faces")
+
+
+def _sources() -> list[Path]:
+    """Every module of the packages."""
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
 
 def _level(parts: list[str]) -> int:
-    return next(level for level, rooms in enumerate(LAYERS) if parts[1] in rooms)
+    room = parts[0] if parts[0] == "drawn_faces" else parts[1]
+    return next(level for level, rooms in enumerate(LAYERS) if room in rooms)
 
 
 def _imports(path: Path):
-    """Modules of ``helpers`` that a file imports, inside functions too."""
+    """Modules of the packages that a file imports, inside functions too."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "helpers":
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
             # ``from helpers import plots`` names the room in the alias
-            yield from ([["helpers", a.name] for a in node.names] if node.module == "helpers" else
+            yield from ([[node.module, a.name] for a in node.names] if node.module in PACKAGES else
                         [node.module.split(".")])  # fmt: skip
         elif isinstance(node, ast.Import):
-            yield from (a.name.split(".") for a in node.names if a.name.split(".")[0] == "helpers")
+            yield from (a.name.split(".") for a in node.names if a.name.split(".")[0] in PACKAGES)
 
 
 def test_imports_between_rooms_run_downward_only():
     upward = []
-    for path in (ROOT / "helpers").rglob("*.py"):
-        parts = ["helpers", path.relative_to(ROOT / "helpers").with_suffix("").parts[0]]
-        if parts[1] == "__init__":
+    for path in _sources():
+        parts = list(path.relative_to(ROOT).with_suffix("").parts)
+        if parts == ["helpers", "__init__"]:
             continue
         for target in _imports(path):
             if _level(target) > _level(parts):
@@ -56,7 +65,7 @@ def test_imports_between_rooms_run_downward_only():
 
 def test_modules_do_not_import_each_other_in_circles():
     graph = {}
-    for path in (ROOT / "helpers").rglob("*.py"):
+    for path in _sources():
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         graph[name] = {".".join(target) for target in _imports(path)}
     done = set()
@@ -73,7 +82,7 @@ def test_modules_do_not_import_each_other_in_circles():
 
 
 def test_init_files_are_empty_and_colab_is_imported_inside_functions_only():
-    for path in (ROOT / "helpers").rglob("*.py"):
+    for path in _sources():
         if path.name == "__init__.py":
             assert path.read_text() == "", path
         for node in ast.parse(path.read_text()).body:
@@ -101,7 +110,7 @@ def test_the_package_stays_thin():
 
 def test_every_public_function_says_what_it_does():
     missing = []
-    for path in (ROOT / "helpers").rglob("*.py"):
+    for path in _sources():
         tree = ast.parse(path.read_text())
         if path.name != "__init__.py" and not ast.get_docstring(tree):
             missing.append(str(path))

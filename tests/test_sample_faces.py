@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
+from drawn_faces import datasets as sample_faces
+from drawn_faces.datasets import is_drawn, write_sample_faces
+from drawn_faces.face import draw_face
 from helpers.config import EMOTIONS, InputError
-from helpers.data import sample_faces
-from helpers.data.drawn.face import draw_face
-from helpers.data.sample_faces import is_drawn, write_sample_faces
 
 FACES = 90
 

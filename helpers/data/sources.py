@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from drawn_faces.datasets import is_drawn, write_sample_faces
 from helpers.config import AGE_RANGE, EMOTIONS, GENDERS, RACES, SAMPLE_FACES, UNKNOWN, InputError, read_json, write_file
 from helpers.data.images import RejectedImageError, read_face
-from helpers.data.sample_faces import is_drawn, write_sample_faces
 from helpers.session.progress import Progress, silent
 from helpers.session.workspace import PATHS_FILE
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from drawn_faces.face import draw_face
 from helpers.config import EMOTIONS, RACES, SAMPLE_FACES, InputError
-from helpers.data.drawn.face import draw_face
 from helpers.session.progress import Progress, silent
 
 _VERSION = 1

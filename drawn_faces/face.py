@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from drawn_faces.pen import Pen, band, curve, ellipse, photograph, trace
+from drawn_faces.traits import Expression, Person, draw_expression, draw_person
 from helpers.config import EMOTIONS
-from helpers.data.drawn.pen import Pen, band, curve, ellipse, photograph, trace
-from helpers.data.drawn.traits import Expression, Person, draw_expression, draw_person
 
 _U = np.linspace(-1.0, 1.0, 25)
 """Positions along an eye or a mouth, from one corner to the other."""
