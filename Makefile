@@ -24,9 +24,12 @@ notebooks: .venv/installed  ## build notebooks and README's table from notebooks
 colab: .venv-colab/installed  ## run the notebooks on Colab's Python version with Colab's library versions
 	.venv-colab/bin/python -m pytest tests/test_notebooks.py tests/test_session.py
 
-constraints: .venv/installed  ## resolve the pinned versions again
+constraints: .venv/installed  ## pin what a new requirement needs; what is pinned stays, so edit a line to change it
 	.venv/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-		--no-emit-find-links requirements-dev.txt -o constraints.txt
+		--no-emit-find-links --quiet -c constraints.txt requirements-dev.txt -o .constraints.new
+	(head -1 constraints.txt; cat .constraints.new) > .constraints.txt
+	mv .constraints.txt constraints.txt
+	rm .constraints.new
 
 .venv/installed: constraints.txt requirements.txt requirements-dev.txt
 	$(call install,.venv,$(PYTHON))

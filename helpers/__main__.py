@@ -9,18 +9,19 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from helpers.config import RECIPES, SAMPLE_FACES, InputError, TrainConfig, read_json, recipe
+from helpers.config import RECIPES, SAMPLE_FACES, DataConfig, InputError, TrainConfig, read_json
 from helpers.session.progress import bar
 from helpers.session.workspace import Workspace, open_workspace
 
 
 def check(args: argparse.Namespace, workspace: Workspace) -> None:
     """01: show what this machine is and what to know before starting."""
-    from helpers.session.runtime import advice, inspect_machine, machine_table, suggest_recipe
+    from helpers.session.runtime import advice, config_for, inspect_machine, machine_table
 
     machine = inspect_machine(workspace.folder)
     print(machine_table(machine).to_string(header=False), *advice(machine), workspace.note, sep="\n")
-    print(f"Recipe to start with: {suggest_recipe(machine)}.")
+    config = config_for(machine)
+    print(f"To start with: {config.backbone}, {config.img_size} px, batch_size {config.batch_size}.")
 
 
 def download(args: argparse.Namespace, workspace: Workspace) -> None:
@@ -29,7 +30,12 @@ def download(args: argparse.Namespace, workspace: Workspace) -> None:
 
     print(f"{'Drawing sample faces' if args.source == 'sample' else 'Downloading from Kaggle'} ...")
     folders, problems = fetch_all(
-        args.source, args.datasets, workspace.folder, drawn=args.sample_faces, progress=bar("Drawing faces")
+        args.source,
+        args.datasets,
+        workspace.folder,
+        own=args.own_faces,
+        drawn=args.sample_faces,
+        progress=bar("Drawing faces"),
     )
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
@@ -40,30 +46,34 @@ def download(args: argparse.Namespace, workspace: Workspace) -> None:
 def preview(args: argparse.Namespace, workspace: Workspace) -> None:
     """03: draw the class balance and the augmented faces as pictures."""
     from helpers import plots
-    from helpers.data.augment import preview_techniques
+    from helpers.data.augment import GROUPS, TECHNIQUES, preview_techniques
 
     store = _faces(args, workspace)
-    images, titles = preview_techniques([store.image(row) for row in store.fixed_sample("train", 2)])
-    figures = {
-        "class_balance": plots.class_balance(store.manifest["audit"]),
-        "augmentation": plots.faces(images, titles, columns=7, title="Each technique on the same faces"),
-    }
+    faces = [store.image(row) for row in store.examples("train", 1)]
+    figures = {"class_balance": plots.class_balance(store.manifest["audit"])}
+    for group in GROUPS:
+        names = [name for name, technique in TECHNIQUES.items() if technique.group == group]
+        images, captions = preview_techniques(faces, names)
+        figures[f"augmentation_{group}"] = plots.faces(images, captions, columns=len(names) + 1, title=group)
     plots.save_all(figures, workspace.folder / "preview")
     print(f"Pictures are in {workspace.folder / 'preview'}.")
 
 
 def train(args: argparse.Namespace, workspace: Workspace) -> None:
     """04: train, or go on with a run where it stopped."""
-    from helpers.training.fit import describe, fit
+    from helpers.training.board import Board
+    from helpers.training.fit import fit
 
-    given = {knob.name: getattr(args, knob.name) for knob in fields(TrainConfig) if hasattr(args, knob.name)}
-    if args.config:
-        given = read_json(Path(args.config), "an object of training fields") | given
-    config = recipe(args.recipe, **given)
-    store = _faces(args, workspace)
     folder = _run_folder(args, workspace)
+    config = _train_config(args, folder)
+    board = Board() if args.tensorboard else None
     run = fit(
-        config, store, folder, on_step=bar("Training"), on_epoch=lambda run: tqdm.write(describe(run.history[-1]))
+        config,
+        _faces(args, workspace),
+        folder,
+        on_step=bar("Training"),
+        on_epoch=board.on_epoch if board else lambda run: None,
+        on_log=tqdm.write,
     )
     if not run.history:
         print(f"The run {run.folder} has no complete epoch yet; run the same command again to go on.")
@@ -96,15 +106,37 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
     print(f"{run.folder / 'model.onnx'} has {result['bytes'] / 1e6:.1f} MB.")
 
 
+def _train_config(args: argparse.Namespace, folder: Path) -> TrainConfig:
+    """The recipe with what the config file and the line change; a run that is there goes on with what it has."""
+    from helpers.session.runtime import config_for, inspect_machine
+    from helpers.training.run import Run
+
+    given = _given(args, TrainConfig)
+    if args.config:
+        given = read_json(Path(args.config), "an object of training fields") | given
+    if args.recipe is None and Run.exists(folder):
+        return TrainConfig.from_dict(given, Run.open(folder).config)
+    return config_for(inspect_machine(), args.recipe or "seed", **given)
+
+
+def _given(args: argparse.Namespace, kind: type) -> dict:
+    """The knobs of a config that stand on the line."""
+    return {knob.name: getattr(args, knob.name) for knob in fields(kind) if hasattr(args, knob.name)}
+
+
 def _faces(args: argparse.Namespace, workspace: Workspace):
     """The store to work on: packed from the paths file where one is given or just made, else opened as it is."""
     from helpers.data.sources import load_paths
     from helpers.data.store import FaceStore, pack
 
-    folder = workspace.faces(args.faces)
-    paths = Path(args.data_paths) if args.data_paths else workspace.paths_file
-    if args.data_paths or (paths.exists() and args.step == "download"):
-        return pack(load_paths(paths), folder, progress=lambda name: bar(f"Reading {name}"))
+    folder, knobs = workspace.faces(args.faces), _given(args, DataConfig)
+    if args.data_paths or args.step == "download":
+        paths = Path(args.data_paths or workspace.paths_file)
+        if not paths.exists() and (workspace.folder / paths).exists():
+            paths = workspace.folder / paths  # where the download step writes it
+        return pack(load_paths(paths), folder, DataConfig(**knobs), progress=lambda name: bar(f"Reading {name}"))
+    if knobs:
+        raise InputError(f"The field {next(iter(knobs))!r} decides how datasets are packed; give --data_paths with it.")
     return FaceStore.open(folder)
 
 
@@ -113,13 +145,13 @@ def _run_folder(args: argparse.Namespace, workspace: Workspace) -> Path:
 
 
 def _describe(store) -> None:
-    from helpers.data.audit import audit_table
+    from helpers.data.audit import audit_table, rejects_table
 
-    print(audit_table(store.manifest["audit"]).to_string())
-    for name, found in store.manifest["audit"].items():
-        for file, reason in found["rejected_files"]:
-            print(f"rejected from {name}: {file}: {reason}")
-    print(f"{len(store)} faces are packed in {store.folder}.")
+    audit = store.manifest["audit"]
+    print(audit_table(audit).to_string())
+    if len(rejects := rejects_table(audit)):
+        print("\nLeft out, by reason:\n" + rejects.to_string(index=False))
+    print(f"\n{len(store)} faces are packed in {store.folder}; its manifest.json lists every file that was left out.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,24 +166,32 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--faces", help="name of the packed store (default: %(default)s)", default="faces")
         if step is download:
             sub.add_argument("--source", choices=("kaggle", "sample"), default="kaggle", help="sample: drawn faces")
-            sub.add_argument("--datasets", nargs="+", help="which datasets (default: all)")
+            sub.add_argument("--datasets", nargs="*", help="which datasets (default: all)")
+            sub.add_argument("--own_faces", help="CSV file of your own faces: file, emotion, age, gender", default="")
             sub.add_argument(
                 "--sample_faces", type=int, default=SAMPLE_FACES, help="how many are drawn (default: %(default)s)"
             )
-            continue
-        sub.add_argument("--data_paths", help="JSON file {dataset: folder}; packs the store when it does not match")
-        if step is preview:
-            continue
-        sub.add_argument("--run", help="name of the run (default: %(default)s)", default="run-1")
-        sub.add_argument("--save_dir", help="folder that holds the runs (default: <workspace>/runs)")
+        else:
+            sub.add_argument("--data_paths", help="JSON file {dataset: folder}, here or in the workspace; packs them")
+        _add_knobs(sub, DataConfig)
+        if step in (train, evaluate, export):
+            sub.add_argument("--run", help="name of the run (default: %(default)s)", default="run-1")
+            sub.add_argument("--save_dir", help="folder that holds the runs (default: <workspace>/runs)")
         if step is train:
-            sub.add_argument("--recipe", choices=RECIPES, default="seed", help="where the knobs start")
+            sub.add_argument(
+                "--recipe", choices=("auto", *RECIPES), help="where the knobs start (default: seed, or what a run has)"
+            )
             sub.add_argument("--config", help="JSON file {knob: value}; knobs given here on the line win over it")
-            for knob in fields(TrainConfig):
-                # Without a default a knob that is not given is absent, so that the recipe's value stands.
-                text = f"{knob.metadata['label']}: {knob.metadata['help']}".replace("%", "%%")
-                sub.add_argument(f"--{knob.name}", type=type(knob.default), default=argparse.SUPPRESS, help=text)
+            sub.add_argument("--tensorboard", action="store_true", help="write <run>/tensorboard too")
+            _add_knobs(sub, TrainConfig)
     return parser
+
+
+def _add_knobs(parser: argparse.ArgumentParser, kind: type) -> None:
+    """An option for every knob; without a default, one that is not given is absent, and the recipe's value stands."""
+    for knob in fields(kind):
+        text = f"{knob.metadata['label']}: {knob.metadata['help']}".replace("%", "%%")
+        parser.add_argument(f"--{knob.name}", type=type(knob.default), default=argparse.SUPPRESS, help=text)
 
 
 def main(arguments: list[str] | None = None) -> int:

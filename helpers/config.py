@@ -22,6 +22,21 @@ GENDERS = ("male", "female")
 RACES = ("White", "Black", "Asian", "Indian", "Other")
 """UTKFace's race coding. For the fairness table only; never an input."""
 
+_EMOTION_WORDS = {
+    "anger": "angry",
+    "disgusted": "disgust",
+    "afraid": "fear",
+    "fearful": "fear",
+    "happiness": "happy",
+    "joy": "happy",
+    "neutrality": "neutral",
+    "sadness": "sad",
+    "surprised": "surprise",
+}
+"""Other spellings that datasets use -> the name in EMOTIONS."""
+
+_GENDER_WORDS = {"m": "male", "man": "male", "0": "male", "f": "female", "woman": "female", "1": "female"}
+
 TASKS = ("emotion", "age", "gender")
 SPLITS = ("train", "validation", "test")
 
@@ -37,8 +52,25 @@ UNKNOWN = -1
 SAMPLE_FACES = 6000
 """How many faces are drawn: enough for a small network to learn them in a few minutes, and drawn in one."""
 
+TRAINING_FACES = 78_000
+"""About how many faces of the four datasets are trained on, before AffectNet's contradictory ones leave."""
+
 TRAIN_SAMPLE_ROWS = 5000
 """Fixed training rows, without augmentation, on which the train-validation gap of the verdict is measured."""
+
+
+def emotion_code(word: str) -> int | None:
+    """The class of an emotion by its name, in any of the usual spellings; None where there is no such emotion."""
+    word = word.strip().lower()
+    word = _EMOTION_WORDS.get(word, word)
+    return EMOTIONS.index(word) if word in EMOTIONS else None
+
+
+def gender_code(word: str) -> int | None:
+    """The class of a gender by its name, initial or code; None where it is neither."""
+    word = word.strip().lower()
+    word = _GENDER_WORDS.get(word, word)
+    return GENDERS.index(word) if word in GENDERS else None
 
 
 class InputError(ValueError):
@@ -55,7 +87,32 @@ def _knob(default, label: str, help: str, **bounds):
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class _Knobs:
+    """A config of knobs, checked when it is made."""
+
+    def __post_init__(self):
+        for knob in fields(self):
+            object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
+
+
+@dataclass(frozen=True)
+class DataConfig(_Knobs):
+    """Every knob of packing the datasets.
+
+    Raises:
+        InputError: a value has the wrong type or is not among its choices.
+    """
+
+    affectnet_labels: str = _knob(
+        "agree",
+        "AffectNet's labels",
+        "agree: only images on which folder and labels.csv agree; folder or csv: believe one of them.",
+        choices=("agree", "folder", "csv"),
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Knobs):
     """Every knob of a training run. The defaults are the ``seed`` recipe.
 
     Raises:
@@ -101,12 +158,11 @@ class TrainConfig:
     mixup_alpha: float = _knob(0.2, "Mixup alpha", "Beta distribution of Mixup's shares.", low=0.01, high=10.0)
     cutmix_alpha: float = _knob(1.0, "CutMix alpha", "Beta distribution of CutMix's areas.", low=0.01, high=10.0)
     augment: float = _knob(1.0, "Augmentation", "Strength of all techniques; 0 switches them off.", low=0.0, high=2.0)
+    augment_without: str = _knob(
+        "", "Without", "Techniques to leave out, separated by commas; notebook 03 shows and names them all."
+    )
     workers: int = _knob(2, "Loader processes", "0 loads in the training process itself.", low=0, high=64)
     seed: int = _knob(42, "Seed", "Every random draw is a function of it and the step.", low=0, high=2**31 - 1)
-
-    def __post_init__(self):
-        for knob in fields(self):
-            object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
 
     @classmethod
     def from_dict(cls, values: dict, base: TrainConfig | None = None) -> TrainConfig:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def sample_folders(tmp_path_factory) -> dict[str, Path]:
-    """400 drawn faces in FER2013's and UTKFace's layouts."""
+    """400 drawn faces in the layouts of the four datasets."""
     from drawn_faces.datasets import write_sample_faces
 
     return write_sample_faces(tmp_path_factory.mktemp("samples"), faces=400)

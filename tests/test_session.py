@@ -1,15 +1,17 @@
 """The workspace survives lost machines and refused drives; the set-up changes nothing that is there."""
 
-import subprocess
+import dataclasses
 import sys
 import types
 from pathlib import Path
 
+import pynvml
 import pytest
 
-from helpers.config import InputError
-from helpers.session import install, runtime, workspace
-from helpers.session.runtime import Machine, advice, inspect_machine, machine_table, suggest_recipe
+from helpers.config import RECIPES, InputError
+from helpers.session import gpu, install, runtime, workspace
+from helpers.session.gpu import Gpu
+from helpers.session.runtime import Machine, advice, config_for, inspect_machine, machine_table
 from helpers.session.workspace import Workspace, open_workspace
 
 
@@ -128,27 +130,92 @@ def test_this_machine_can_be_inspected_and_shown(tmp_path):
     assert table.loc["torch", "found"] != "missing"
 
 
-def test_gpus_are_read_through_nvidia_smi_without_touching_cuda(monkeypatch):
-    monkeypatch.setattr(runtime.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
-    answer = types.SimpleNamespace(stdout="Tesla T4, 15360\nTesla T4, 15360\n")
-    monkeypatch.setattr(runtime.subprocess, "run", lambda *_, **__: answer)
-    assert runtime._gpus() == (("Tesla T4", pytest.approx(16.1, abs=0.1)),) * 2
+@pytest.fixture
+def driver(monkeypatch):
+    """A driver with two GPUs behind NVML's own functions; set ``driver.reasons`` and ``driver.temperature``."""
+    found = types.SimpleNamespace(reasons=0, temperature=71, shut=0)
 
-    def hang(*_, **__):
-        raise subprocess.TimeoutExpired("nvidia-smi", 30)
+    def answer(name, value):
+        def ask(*_):
+            current = value()
+            if isinstance(current, Exception):
+                raise current
+            return current
 
-    monkeypatch.setattr(runtime.subprocess, "run", hang)
-    assert runtime._gpus() == ()
+        monkeypatch.setattr(pynvml, name, ask)
+
+    answer("nvmlInit", lambda: None)
+    answer("nvmlDeviceGetCount", lambda: 2)
+    answer("nvmlDeviceGetHandleByIndex", lambda: "handle")
+    answer("nvmlDeviceGetName", lambda: "Tesla T4")
+    answer("nvmlDeviceGetMemoryInfo", lambda: types.SimpleNamespace(total=15360 * 2**20))
+    answer("nvmlDeviceGetTemperature", lambda: found.temperature)
+    answer("nvmlDeviceGetCurrentClocksThrottleReasons", lambda: found.reasons)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: setattr(found, "shut", found.shut + 1))
+    return found
+
+
+def test_gpus_are_read_through_the_driver_with_temperature_and_what_slows_them_down(driver):
+    first, second = gpu.read_gpus()
+    assert first == second == Gpu("Tesla T4", pytest.approx(16.1, abs=0.1), 71, "")
+    for reasons, words in ((0x01, ""), (0x04, "power limit"), (0x20, "heat"), (0x44, "heat"), (0x80, "power limit")):
+        driver.reasons = reasons
+        assert gpu.read_gpus()[0].slowed_by == words
+    assert gpu.describe_gpu(gpu.read_gpus()[0]) == "Tesla T4 (16 GB, 71 °C, slowed down by power limit)"
+    assert driver.shut == 7, "the driver is let go of each time"
+
+
+def test_a_gpu_that_does_not_tell_its_temperature_or_clocks_is_still_found(driver):
+    driver.temperature = driver.reasons = pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    assert gpu.read_gpus()[0] == Gpu("Tesla T4", pytest.approx(16.1, abs=0.1))
+
+
+@pytest.mark.parametrize("failing", ["nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetMemoryInfo"])
+def test_without_an_answering_driver_there_is_no_gpu(driver, monkeypatch, failing):
+    def refuse(*_):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, failing, refuse)
+    assert gpu.read_gpus() == ()
+
+
+T4, A100 = Gpu("Tesla T4", 16.1), Gpu("NVIDIA A100-SXM4-40GB", 42.9)
 
 
 def test_advice_names_what_is_missing_and_what_to_do():
-    good = Machine("colab", 2, 12.7, 70.0, 5.0, (("Tesla T4", 16.1),))
-    assert advice(good) == [] and suggest_recipe(good) == "seed"
-    poor = Machine("colab", 2, 4.0, 2.0, 0.1, ())
-    text = " ".join(advice(poor))
-    assert suggest_recipe(poor) == "small"
+    assert advice(Machine("colab", 2, 12.7, 70.0, 5.0, (T4,))) == []
+    text = " ".join(advice(Machine("colab", 2, 4.0, 2.0, 0.1, ())))
     for words in ("T4 GPU", "2.0 GB of disk", "4.0 GB of memory", "workers = 0"):
         assert words in text
+    (said,) = advice(Machine("kaggle", 4, 30.0, 70.0, 5.0, (T4, T4)))
+    assert "2 GPUs were found; training uses the first one" in said
+    (said,) = advice(Machine("colab", 2, 12.7, 70.0, 5.0, (dataclasses.replace(T4, slowed_by="heat"),)))
+    assert "slowed down by heat" in said
+
+
+def test_the_config_to_start_with_fits_the_machine_and_what_is_set_by_hand_wins():
+    def config(*gpus, **changes):
+        return config_for(Machine("colab", 2, 12.7, 70.0, 5.0, gpus), **changes)
+
+    assert config(T4) == RECIPES["seed"] and config(T4).batch_size == 64
+    assert config(A100) == dataclasses.replace(RECIPES["seed"], batch_size=128)
+    assert config(Gpu("GeForce", 8.6)).batch_size == 32
+    assert config(A100, batch_size=50, epochs=3).batch_size == 50
+    assert config() == RECIPES["small"] and config(name="seed").batch_size == 64
+    assert config(A100, name="demo") == RECIPES["demo"]
+    with pytest.raises(InputError, match="There is no recipe 'best'"):
+        config(name="best")
+
+
+def test_the_offers_name_each_gpu_with_its_batch_size_and_count_hours_and_cost_by_the_stated_speed():
+    table = gpu.offers_table(faces=70_000, epochs=100, img_size=224).set_index("GPU")
+    assert list(table.index) == ["T4", "L4", "A100", "H100", "P100", "two T4"], "V100 is gone from Colab"
+    assert table["batch_size"].to_dict() == {"T4": 64, "L4": 128, "A100": 128, "H100": 128, "P100": 64, "two T4": 64}
+    speed = 978.68 * (256 / 224) ** 2 * 320 / 936 / 2
+    hours = 7_000_000 / speed / 3600
+    assert table.loc["T4", "faces/s"] == f"{speed:.0f}" and table.loc["T4", "hours"] == f"{hours:.1f}"
+    assert table.loc["T4", "compute units"].startswith(f"{hours * 1.07:.0f} ")
+    assert table.loc["H100", "compute units"] == "not known" and table.loc["P100", "compute units"] == "none"
 
 
 def test_only_what_is_missing_is_installed_and_nothing_else_may_change(tmp_path):

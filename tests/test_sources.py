@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.config import EMOTIONS, InputError
+from helpers.config import EMOTIONS, DataConfig, InputError
 from helpers.data.images import RejectedImageError, decode, read_face
-from helpers.data.sources import Entry, list_utkface, load_paths, parse_utkface_name, read_source
+from helpers.data.layouts.files import Entry
+from helpers.data.layouts.utkface import list_utkface, parse_utkface_name
+from helpers.data.sources import load_paths, read_source
 
 
 def picture(mode="RGB", size=(8, 6), form="PNG", **options) -> bytes:
@@ -38,7 +40,7 @@ def fer2013(root: Path) -> Path:
 
 
 def test_fer2013_takes_labels_and_published_splits_from_its_folders(tmp_path):
-    table = read_source("fer2013", fer2013(tmp_path)).table.to_pandas()
+    table = read_source("fer2013", fer2013(tmp_path), DataConfig()).table.to_pandas()
     assert len(table) == 14
     for row in table.itertuples():
         split, emotion, _ = row.name.split("/")
@@ -48,7 +50,7 @@ def test_fer2013_takes_labels_and_published_splits_from_its_folders(tmp_path):
 
 def test_a_dataset_is_found_below_the_folder_that_was_given(tmp_path):
     fer2013(tmp_path / "archive" / "fer2013")
-    assert read_source("fer2013", tmp_path).table.num_rows == 14
+    assert read_source("fer2013", tmp_path, DataConfig()).table.num_rows == 14
 
 
 @pytest.mark.parametrize("missing", ["test", "train/disgust"])
@@ -56,7 +58,7 @@ def test_a_wrong_layout_is_told_in_one_sentence(tmp_path, missing):
     root = fer2013(tmp_path / "fer2013")
     (root / missing).rename(tmp_path / "gone")
     with pytest.raises(InputError, match="does not hold FER2013") as caught:
-        read_source("fer2013", root)
+        read_source("fer2013", root, DataConfig())
     assert Path(missing).name in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -83,7 +85,7 @@ def test_every_rejected_file_is_listed_with_its_reason_and_costs_no_other_row(tm
     (root / "train" / "contempt").mkdir()
     (root / "train" / "contempt" / "a.png").write_bytes(picture())
     (root / "train" / "stray.txt").write_text("x")
-    read = read_source("fer2013", root)
+    read = read_source("fer2013", root, DataConfig())
     assert read.table.num_rows == 14
     assert dict(read.rejects) == {f"train/happy/{name}": reason for name, (_, reason) in broken.items()} | {
         "train/contempt/a.png": "not in an emotion's folder",
@@ -221,4 +223,4 @@ def test_a_folder_without_one_usable_image_is_refused(tmp_path):
     (tmp_path / "UTKFace").mkdir()
     (tmp_path / "UTKFace" / "25_1_2_20170116174525125.jpg").write_bytes(b"")
     with pytest.raises(InputError, match="no usable image of utkface: 1 files, all rejected"):
-        read_source("utkface", tmp_path)
+        read_source("utkface", tmp_path, DataConfig())

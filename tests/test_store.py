@@ -36,11 +36,17 @@ def test_the_audit_finds_the_traps_of_the_sample_faces(store, sample_folders):
     assert fer["conflicting_groups"] >= 2
     assert utk["rejected"]["name has 3 fields, not age_gender_race_time"] == 3
     assert utk["rejected"]["gender in the name is not 0 to 1"] == 1 and utk["conflicting_groups"] >= 2
+    raf, affect = store.manifest["audit"]["rafdb"], store.manifest["audit"]["affectnet"]
+    assert raf["rejected"]["train_labels.csv and the folder disagree"] == 2 and raf["conflicting_groups"] >= 2
+    assert raf["test_rows_with_twin_in_training"] >= 2 and affect["left_out_twin_in_test"] == 1, "across datasets too"
+    assert affect["rejected"]["labels.csv and the folder disagree"] >= 3
+    assert affect["rejected"]["contempt is not among the seven emotions"] >= 1
     for name, found in store.manifest["audit"].items():
         folder = sample_folders[name]
         root = folder / "UTKFace" if name == "utkface" else folder
-        files = sum(path.is_file() for path in root.rglob("*"))
-        assert found["rows"] + sum(found["rejected"].values()) == files, "every file is a row or a reject"
+        files = sum(path.is_file() and path.suffix != ".csv" for path in root.rglob("*"))
+        gone = sum(count for reason, count in found["rejected"].items() if "there is no such file" in reason)
+        assert found["rows"] + sum(found["rejected"].values()) == files + gone, "every file is a row or a reject"
 
 
 def test_packing_again_opens_what_is_there_until_a_file_changes(sample_folders, tmp_path):

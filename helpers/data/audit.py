@@ -132,6 +132,16 @@ def _class_counts(splits: pd.Series, codes: pd.Series, names: tuple[str, ...]) -
     return {split: {name: int(counts.loc[split, code]) for code, name in enumerate(names)} for split in SPLITS}
 
 
+def rejects_table(report: dict[str, dict], examples: int = 2) -> pd.DataFrame:
+    """What could not be used, by dataset and reason, with a few names; the manifest lists every one."""
+    rows = []
+    for dataset, found in report.items():
+        for reason, count in found["rejected"].items():
+            names = [name for name, why in found["rejected_files"] if why == reason][:examples]
+            rows.append((dataset, reason, count, ", ".join(names)))
+    return pd.DataFrame(rows, columns=["dataset", "reason", "files", "for example"])
+
+
 def audit_table(report: dict[str, dict]) -> pd.DataFrame:
     """The audit as a table to read, one column per dataset."""
     lines = {

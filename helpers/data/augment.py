@@ -1,12 +1,15 @@
 """The augmentation techniques: albumentations transforms in five groups, each with one strength.
 
-All calls of albumentations stand here. A technique works on a face of any size: its strengths are shares of the face.
+All calls of albumentations stand here. A technique works on a face of any size: what it does is a share of the face, so
+a face of 48 pixels and one of 200 look equally changed.
 """
 
 from __future__ import annotations
 
+import difflib
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would otherwise ask the network for a newer version
@@ -15,87 +18,225 @@ import albumentations as A
 import cv2
 import numpy as np
 
+from helpers.config import InputError
+
+_MIRROR = cv2.BORDER_REFLECT_101  # what a warp pulls in from outside looks like more of the picture
+
 
 @dataclass(frozen=True)
 class Technique:
-    """One transform: ``build(strength, probability)`` makes it; strength 1 is the default, 0 would do nothing."""
+    """One transform.
+
+    Attributes:
+        group: geometric, colour, noise, blur or cutout.
+        probability: how often training applies it.
+        limit: its strongest amount at strength 1, in its own unit; the amount grows with the strength.
+        unit: text with a place for the amount.
+        build: (amount, probability, longer side of the face in pixels) -> the transform.
+    """
 
     group: str
     probability: float
-    build: Callable[[float, float], A.BasicTransform]
+    limit: float
+    unit: str
+    build: Callable[[float, float, int], A.BasicTransform]
+
+    def amount(self, strength: float) -> str:
+        """What the technique does at most at a strength, in words."""
+        return self.unit.format(self.limit * strength)
 
 
-def _affine(strength: float, probability: float) -> A.BasicTransform:
-    shift, scale = 0.08 * strength, 0.12 * strength
-    return A.Affine(
-        rotate=(-15 * strength, 15 * strength),
-        scale=(1 - scale, 1 + scale),
-        translate_percent=(-shift, shift),
-        border_mode=cv2.BORDER_REFLECT_101,
-        p=probability,
-    )
+def _odd(size: float) -> int:
+    """The nearest odd number of pixels from 3 on: what a blur's window can have."""
+    return max(3, 2 * round((size - 1) / 2) + 1)
 
 
-def _colour(strength: float, probability: float) -> A.BasicTransform:
-    hue, saturation, value = (round(limit * strength) for limit in (8, 25, 15))
-    return A.HueSaturationValue(hue, saturation, value, p=probability)
+def _elastic(a: float, p: float, side: int) -> A.BasicTransform:
+    """Displacements with a standard deviation of ``a`` faces that change over a twelfth of the face.
+
+    Uniform noise has a standard deviation of 1/sqrt(3), a Gaussian window of sigma pixels divides it by
+    2 sqrt(pi) sigma, and alpha multiplies what is left.
+    """
+    sigma = side / 12
+    alpha = a * side * math.sqrt(3) * 2 * math.sqrt(math.pi) * sigma
+    return A.ElasticTransform(alpha, sigma, noise_distribution="uniform", border_mode=_MIRROR, p=p)
 
 
-def _holes(strength: float, probability: float) -> A.BasicTransform:
-    side = (0.06 * strength, 0.14 * strength)
+def _downscale(a: float, p: float, side: int) -> A.BasicTransform:
+    """As coarse as a face of 48 pixels or less, which is what FER2013's faces are and what far cameras see."""
+    whole = min(48, side) / side
+    ways = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
+    return A.Downscale((whole * (1 - a), whole * (1 - a / 2)), ways, p=p)
+
+
+def _sharpen(a: float, p: float, side: int) -> A.BasicTransform:
+    """Unsharp masking: what a window of a fortieth of the face smooths away is added once more.
+
+    Not albumentations' Sharpen: its kernel has a fixed number of pixels, and its Gaussian way wraps around below zero.
+    """
+    sigma, window = side / 40, _odd(side / 8)
+    return A.UnsharpMask((window, window), (sigma, sigma), alpha=(a / 2, a), threshold=0, p=p)
+
+
+def _holes(a: float, p: float, side: int) -> A.BasicTransform:
     return A.CoarseDropout(
-        num_holes_range=(1, 8), hole_height_range=side, hole_width_range=side, fill="random_uniform", p=probability
+        num_holes_range=(1, 8), hole_height_range=(a / 2, a), hole_width_range=(a / 2, a), fill="random_uniform", p=p
     )
 
 
 TECHNIQUES = {
-    "flip": Technique("geometric", 0.5, lambda s, p: A.HorizontalFlip(p=p)),
-    "rotate, scale, shift": Technique("geometric", 0.6, _affine),
-    "perspective": Technique("geometric", 0.2, lambda s, p: A.Perspective((0.02 * s, 0.07 * s), p=p)),
-    "brightness, contrast": Technique("colour", 0.3, lambda s, p: A.RandomBrightnessContrast(0.25 * s, 0.25 * s, p=p)),
-    "hue, saturation": Technique("colour", 0.2, _colour),
-    "gamma": Technique("colour", 0.2, lambda s, p: A.RandomGamma((100 - 25 * s, 100 + 30 * s), p=p)),
-    "CLAHE": Technique("colour", 0.1, lambda s, p: A.CLAHE((1, 1 + 2 * s), (4, 4), p=p)),
-    "Gaussian noise": Technique("noise", 0.1, lambda s, p: A.GaussNoise(std_range=(0.01 * s, 0.06 * s), p=p)),
-    "ISO noise": Technique("noise", 0.1, lambda s, p: A.ISONoise((0.01, 0.01 + 0.04 * s), (0.1, 0.1 + 0.3 * s), p=p)),
-    "Gaussian blur": Technique("blur", 0.1, lambda s, p: A.GaussianBlur(0, (0.3, 0.3 + 0.7 * s), p=p)),
-    "motion blur": Technique("blur", 0.1, lambda s, p: A.MotionBlur((3, 3 + 2 * round(s)), p=p)),
-    "coarse dropout": Technique("cutout", 0.3, _holes),
-}
-"""Name -> technique, in the order in which they are applied."""
+    "flip": Technique("geometric", 0.5, 0, "left to right", lambda a, p, side: A.HorizontalFlip(p=p)),
+    "rotate": Technique(
+        "geometric", 0.3, 15, "up to {:.0f}°", lambda a, p, side: A.Rotate((-a, a), border_mode=_MIRROR, p=p)
+    ),
+    "scale": Technique(
+        "geometric", 0.3, 0.12, "± {:.0%}",
+        lambda a, p, side: A.Affine(scale=(1 - a, 1 + a), border_mode=_MIRROR, p=p),
+    ),
+    "shift": Technique(
+        "geometric", 0.3, 0.08, "± {:.0%}",
+        lambda a, p, side: A.Affine(translate_percent=(-a, a), border_mode=_MIRROR, p=p),
+    ),
+    "perspective": Technique(
+        "geometric", 0.1, 0.08, "corners {:.0%}",
+        lambda a, p, side: A.Perspective((a / 4, a), border_mode=_MIRROR, p=p),
+    ),
+    "elastic": Technique("geometric", 0.05, 0.015, "by {:.1%}", _elastic),
+    "grid distortion": Technique(
+        "geometric", 0.05, 0.25, "cells ± {:.0%}",
+        lambda a, p, side: A.GridDistortion(5, (-a, a), border_mode=_MIRROR, p=p),
+    ),
+    "optical distortion": Technique(
+        "geometric", 0.05, 0.2, "bent ± {:.2f}",
+        lambda a, p, side: A.OpticalDistortion((-a, a), border_mode=_MIRROR, p=p),
+    ),
+    "brightness": Technique(
+        "colour", 0.2, 0.25, "± {:.0%}", lambda a, p, side: A.RandomBrightnessContrast((-a, a), (0, 0), p=p)
+    ),
+    "contrast": Technique(
+        "colour", 0.2, 0.3, "± {:.0%}", lambda a, p, side: A.RandomBrightnessContrast((0, 0), (-a, a), p=p)
+    ),
+    "hue": Technique(
+        # OpenCV counts the circle of hues in 180 steps
+        "colour", 0.1, 10, "± {:.0f}°", lambda a, p, side: A.HueSaturationValue((-a / 2, a / 2), (0, 0), (0, 0), p=p)
+    ),
+    "saturation": Technique(
+        "colour", 0.1, 0.15, "± {:.0%}",
+        lambda a, p, side: A.HueSaturationValue((0, 0), (-255 * a, 255 * a), (0, 0), p=p),
+    ),
+    "gamma": Technique(
+        "colour", 0.1, 0.3, "1 ± {:.1f}", lambda a, p, side: A.RandomGamma((100 - 100 * a, 100 + 100 * a), p=p)
+    ),
+    "CLAHE": Technique("colour", 0.05, 2, "clip 1 + {:.1f}", lambda a, p, side: A.CLAHE((1, 1 + a), (4, 4), p=p)),
+    "tone curve": Technique("colour", 0.05, 0.2, "bent {:.0%}", lambda a, p, side: A.RandomToneCurve(a, p=p)),
+    "grey": Technique("colour", 0.05, 0, "no colour", lambda a, p, side: A.ToGray(p=p)),
+    "Gaussian noise": Technique(
+        "noise", 0.07, 0.06, "sd {:.0%}", lambda a, p, side: A.GaussNoise(std_range=(a / 6, a), p=p)
+    ),
+    "ISO noise": Technique(
+        "noise", 0.05, 0.25, "grain {:.0%}", lambda a, p, side: A.ISONoise((a / 40, a / 8), (a / 4, a), p=p)
+    ),
+    "multiplicative noise": Technique(
+        "noise", 0.05, 0.2, "× 1 ± {:.0%}",
+        lambda a, p, side: A.MultiplicativeNoise((1 - a, 1 + a), per_channel=True, elementwise=True, p=p),
+    ),
+    "JPEG": Technique(
+        "noise", 0.05, 40, "quality 90 - {:.0f}",
+        lambda a, p, side: A.ImageCompression("jpeg", (round(90 - a), 90), p=p),
+    ),
+    "motion blur": Technique(
+        "blur", 0.05, 0.07, "over {:.0%}", lambda a, p, side: A.MotionBlur((3, _odd(a * side)), p=p)
+    ),
+    "Gaussian blur": Technique(
+        "blur", 0.05, 0.02, "sd {:.1%}", lambda a, p, side: A.GaussianBlur(0, (a * side / 3, a * side), p=p)
+    ),
+    "median blur": Technique(
+        "blur", 0.05, 0.06, "over {:.0%}", lambda a, p, side: A.MedianBlur((3, _odd(a * side)), p=p)
+    ),
+    "downscale": Technique("blur", 0.05, 0.4, "to 48 px - {:.0%}", _downscale),
+    "sharpen": Technique("blur", 0.05, 0.5, "by {:.0%}", _sharpen),
+    "coarse dropout": Technique("cutout", 0.25, 0.14, "1 to 8 of {:.0%}", _holes),
+    "erasing": Technique(
+        "cutout", 0.1, 0.15, "{:.0%} of it",
+        lambda a, p, side: A.Erasing((a / 5, a), fill="random_uniform", p=p),
+    ),
+}  # fmt: skip
+"""Name -> technique, in the order in which they are applied. Probabilities sum up to about three besides the flip."""
+
+
+GROUPS = tuple(dict.fromkeys(technique.group for technique in TECHNIQUES.values()))
+"""The groups of techniques, in order."""
+
+
+def techniques(leave_out: str = "") -> dict[str, Technique]:
+    """The techniques without those that ``leave_out`` names, separated by commas.
+
+    Raises:
+        InputError: there is no technique of such a name.
+    """
+    names = [name.strip() for name in leave_out.split(",") if name.strip()]
+    for name in names:
+        if name not in TECHNIQUES:
+            near = difflib.get_close_matches(name, TECHNIQUES, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TECHNIQUES)}."
+            raise InputError(f"The field 'augment_without' names a technique {name!r} that does not exist; {hint}")
+    return {name: technique for name, technique in TECHNIQUES.items() if name not in names}
 
 
 class Augmenter:
-    """All techniques one after another, each by its probability; draws follow :meth:`reseed` alone.
+    """The techniques one after another, each by its probability; draws follow :meth:`reseed` alone.
 
     Args:
-        strength: scales every technique's strength; 0 leaves the faces as they are.
+        strength: scales every technique's amount; 0 leaves the faces as they are.
+        leave_out: names of techniques that are not used, separated by commas.
+
+    Raises:
+        InputError: there is no technique of such a name.
     """
 
-    def __init__(self, strength: float):
-        steps = [technique.build(strength, technique.probability) for technique in TECHNIQUES.values()]
-        self._compose = A.Compose(steps if strength > 0 else [])
+    def __init__(self, strength: float, leave_out: str = ""):
+        self.strength = strength
+        self._techniques = techniques(leave_out) if strength > 0 else {}
+        self._composed: dict[int, A.Compose] = {}  # by the face's longer side
+        self._reseeded: set[int] = set()
+        self._seed = 0
 
     def reseed(self, seed: int) -> None:
-        """Make all later draws a function of ``seed``; once per batch, since it costs 0.4 ms."""
-        self._compose.set_random_seed(seed)
+        """Make all later draws a function of ``seed``; once per batch, since it costs a millisecond."""
+        self._seed = seed
+        self._reseeded.clear()
 
     def __call__(self, face: np.ndarray) -> np.ndarray:
         """A face, uint8 RGB (H, W, 3), as a new array of the same shape."""
-        return self._compose(image=face)["image"]
+        side = max(face.shape[:2])
+        if side not in self._composed:
+            steps = [t.build(t.limit * self.strength, t.probability, side) for t in self._techniques.values()]
+            self._composed[side] = A.Compose(steps)
+        if side not in self._reseeded:
+            self._composed[side].set_random_seed((self._seed + side) % 2**32)
+            self._reseeded.add(side)
+        return self._composed[side](image=face)["image"]
 
 
 def show_technique(name: str, face: np.ndarray, strength: float, seed: int) -> np.ndarray:
     """``face`` with one technique surely applied at ``strength``."""
-    one = A.Compose([TECHNIQUES[name].build(strength, 1.0)])
+    technique = TECHNIQUES[name]
+    one = A.Compose([technique.build(technique.limit * strength, 1.0, max(face.shape[:2]))])
     one.set_random_seed(seed)
     return one(image=face)["image"]
 
 
-def preview_techniques(faces: list[np.ndarray], strength: float = 1.0, seed: int = 0):
-    """Each face as it is and with each technique surely applied; returns the images and a caption for each."""
-    images, titles = [], []
+def preview_techniques(
+    faces: list[np.ndarray], names: Iterable[str], strength: float = 1.0, seed: int = 0
+) -> tuple[list[np.ndarray], list[str]]:
+    """Each named technique surely applied to the same faces: one row of images per face, the original first.
+
+    Returns:
+        The images, and for each a caption: the technique's name and its strongest amount at this strength.
+    """
+    names = list(names)
+    images, captions = [], []
     for face in faces:
-        images += [face, *(show_technique(name, face, strength, seed) for name in TECHNIQUES)]
-        titles += ["original", *TECHNIQUES]
-    return images, titles
+        images += [face, *(show_technique(name, face, strength, seed) for name in names)]
+        captions += ["original", *(f"{name}\n{TECHNIQUES[name].amount(strength)}" for name in names)]
+    return images, captions

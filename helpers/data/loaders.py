@@ -131,7 +131,8 @@ class FaceBatches(Dataset):
 
 def train_loader(store: FaceStore, rows: np.ndarray, config: TrainConfig, first_step: int = 0) -> DataLoader:
     """Augmented batches of the epoch that ``first_step`` lies in, from that step on."""
-    batches = FaceBatches(store, Augmenter(config.augment), config.seed, shrink_to=config.img_size)
+    augmenter = Augmenter(config.augment, config.augment_without)
+    batches = FaceBatches(store, augmenter, config.seed, shrink_to=config.img_size)
     return _loader(batches, EpochSampler(rows, config.batch_size, config.seed, first_step), config.workers)
 
 

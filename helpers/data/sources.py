@@ -6,13 +6,14 @@ which label, can be told and tested without an image.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-import math
 import os
+import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from drawn_faces.datasets import is_drawn, write_sample_faces
-from helpers.config import AGE_RANGE, EMOTIONS, GENDERS, RACES, SAMPLE_FACES, UNKNOWN, InputError, read_json, write_file
+from helpers.config import SAMPLE_FACES, DataConfig, InputError, read_json, write_file
 from helpers.data.images import RejectedImageError, read_face
+from helpers.data.layouts.affectnet import list_affectnet
+from helpers.data.layouts.fer2013 import list_fer2013
+from helpers.data.layouts.files import Item
+from helpers.data.layouts.own import list_own
+from helpers.data.layouts.rafdb import list_rafdb
+from helpers.data.layouts.utkface import list_utkface
 from helpers.session.progress import Progress, silent
 from helpers.session.workspace import PATHS_FILE
 
@@ -40,36 +47,33 @@ SCHEMA = pa.schema(
 )
 """The table of faces, one row per image. Here ``split`` is the published one (``train``, ``test`` or null)."""
 
-_EXTENSIONS = (".jpg", ".jpeg", ".png")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file that a layout names, with the labels its place and name give; ``split`` is the published one."""
-
-    path: Path
-    split: str | None = None
-    emotion: int = UNKNOWN
-    age: float = math.nan
-    gender: int = UNKNOWN
-    race: int = UNKNOWN
-
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset on Kaggle: what it is called there, under which terms, and how its folder is read."""
+    """A dataset: what it holds, where it comes from and under which terms, and how its folder is read.
 
-    name: str
+    Attributes:
+        title: its name among people.
+        handle: its name on Kaggle; for a user's own faces, what they are.
+        labels: what its faces carry.
+        images: how many images the download holds that can be read, and ``megabytes``: about how large it is.
+        list_files: (folder, knobs) -> an item for every file.
+    """
+
+    title: str
     handle: str
+    labels: str
+    images: int
+    megabytes: int
     terms: str
-    list_files: Callable[[Path], Iterator[Entry | tuple[Path, str]]]
+    list_files: Callable[[Path, DataConfig], Iterator[Item]]
 
 
 @dataclass(frozen=True)
 class Read:
-    """What :func:`read_source` found: the ``table`` (see SCHEMA) and ``rejects`` as (name, reason)."""
+    """What :func:`read_source` found in a dataset: the ``table`` (see SCHEMA) and ``rejects`` as (name, reason)."""
 
-    source: Source
+    dataset: str
     table: pa.Table
     rejects: list[tuple[str, str]]
 
@@ -78,68 +82,49 @@ class Read:
         return dict(Counter(reason for _, reason in self.rejects).most_common())
 
 
-def list_fer2013(folder: Path) -> Iterator[Entry | tuple[Path, str]]:
-    """FER2013's layout, ``train|test/<emotion>/*.jpg``: an entry or (path, reason) per file, in a fixed order."""
-    root = _find(folder, lambda place: (place / "train").is_dir() and (place / "test").is_dir())
-    if root is None:
-        raise InputError(f"{folder} does not hold FER2013: found {_contents(folder)}, expected folders train and test.")
-    for split in ("train", "test"):
-        missing = [emotion for emotion in EMOTIONS if not (root / split / emotion).is_dir()]
-        if missing:
-            raise InputError(
-                f"{root / split} does not hold FER2013: no folder {', '.join(missing)}; expected {', '.join(EMOTIONS)}."
-            )
-        for place in _sorted(root / split):
-            if not place.is_dir():
-                yield place, "not in an emotion's folder"
-            elif place.name not in EMOTIONS:
-                yield from ((path, "not in an emotion's folder") for path in _sorted(place))
-            else:
-                emotion = EMOTIONS.index(place.name)
-                yield from (_image_file(path) or Entry(path, split, emotion=emotion) for path in _sorted(place))
-
-
-def list_utkface(folder: Path) -> Iterator[Entry | tuple[Path, str]]:
-    """UTKFace's layout: ``UTKFace/`` alone where it is there, else ``crop_part1/``.
-
-    The dataset holds the same faces up to four times; reading every folder would count them twice and leak.
-    """
-    for kind in ("UTKFace", "crop_part1"):
-        root = _find(folder, lambda place, kind=kind: _holds_files(place / kind))
-        if root is None and folder.name == kind:
-            root = folder.parent
-        if root is not None:
-            break
-    else:
-        raise InputError(
-            f"{folder} does not hold UTKFace: found {_contents(folder)}, expected a folder UTKFace or crop_part1."
-        )
-    for path in _sorted(root / kind):
-        yield _image_file(path) or parse_utkface_name(path)
-
-
-def parse_utkface_name(path: Path) -> Entry | tuple[Path, str]:
-    """Labels from ``age_gender_race_time.jpg[.chip.jpg]``, or (path, reason). See SCHEMA for codes."""
-    parts = path.name.split(".")[0].strip().split("_")
-    if len(parts) != 4:
-        return path, f"name has {len(parts)} fields, not age_gender_race_time"
-    for what, text, top in zip(
-        ("age", "gender", "race"), parts, (AGE_RANGE[1], len(GENDERS) - 1, len(RACES) - 1), strict=False
-    ):
-        # isdecimal alone also takes other scripts' digits, which no file of this dataset has.
-        if not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= top):
-            return path, f"{what} in the name is not 0 to {top:g}"
-    age, gender, race = (int(text) for text in parts[:3])
-    return Entry(path, age=float(age), gender=gender, race=race)
-
+_RESEARCH = "non-commercial research only, not to be passed on"
 
 SOURCES = {
-    source.name: source
-    for source in (
-        Source("fer2013", "msambare/fer2013", "Database Contents License", list_fer2013),
-        Source("utkface", "jangedoo/utkface-new", "non-commercial research only", list_utkface),
-    )
-}
+    "fer2013": Source(
+        "FER2013", "msambare/fer2013", "emotion", 35_887, 50, "Database Contents License",
+        lambda folder, _: list_fer2013(folder),
+    ),
+    "utkface": Source(
+        "UTKFace", "jangedoo/utkface-new", "age, gender", 23_708, 300, "non-commercial research only",
+        lambda folder, _: list_utkface(folder),
+    ),
+    "rafdb": Source(
+        "RAF-DB", "shuvoalok/raf-db-dataset", "emotion", 15_339, 200, _RESEARCH,
+        lambda folder, _: list_rafdb(folder),
+    ),
+    "affectnet": Source(
+        "AffectNet subset", "noamsegal/affectnet-training-data", "emotion", 29_042, 250, _RESEARCH,
+        lambda folder, knobs: list_affectnet(folder, knobs.affectnet_labels),
+    ),
+}  # fmt: skip
+"""The datasets on Kaggle. Images are counted; the megabytes are those that the seed of this project states."""
+
+OWN = "own"
+"""The name of a user's own faces where they are given without one."""
+
+_OWN_SOURCE = Source("your own faces", "a CSV file", "any", 0, 0, "your own", lambda table, _: list_own(table))
+
+
+def source_of(name: str, place: Path | None = None) -> Source:
+    """The source of that name; a CSV file at ``place`` makes any new name one of a user's own.
+
+    Raises:
+        InputError: there is no such dataset.
+    """
+    own = place is not None and place.suffix.lower() == ".csv"
+    if own and name not in SOURCES and re.fullmatch(r"[a-z0-9_-]{1,32}", name):
+        return _OWN_SOURCE
+    if own or name not in SOURCES:
+        raise InputError(
+            f"There is no dataset {name!r}{' in a CSV file' if own else ''}; choose from: {', '.join(SOURCES)}, or "
+            "give a CSV file of your own faces under another name in small letters."
+        )
+    return SOURCES[name]
 
 
 def fetch(name: str) -> Path:
@@ -151,7 +136,7 @@ def fetch(name: str) -> Path:
     import kagglehub
     from kagglehub import exceptions as kaggle
 
-    handle = source_named(name).handle
+    handle = source_of(name).handle
     try:
         return Path(kagglehub.dataset_download(handle))
     # HTTP errors and timeouts are OSErrors; the rest of kagglehub's own have no common base.
@@ -165,7 +150,13 @@ def fetch(name: str) -> Path:
 
 
 def fetch_all(
-    kind: str, names: list[str] | None, folder: Path, *, drawn: int = SAMPLE_FACES, progress: Progress = silent
+    kind: str,
+    names: list[str] | None,
+    folder: Path,
+    *,
+    own: str = "",
+    drawn: int = SAMPLE_FACES,
+    progress: Progress = silent,
 ) -> tuple[dict[str, Path], list[str]]:
     """Bring datasets to this machine: from Kaggle, or drawn.
 
@@ -174,6 +165,7 @@ def fetch_all(
         names: which datasets; None means all.
         folder: where sample faces are written, and where ``dataset_paths.json`` may name folders that serve when a
             download fails; downloads stay where kagglehub keeps them.
+        own: a CSV file of the user's own faces (see :mod:`helpers.data.layouts.own`), or nothing.
         drawn: how many sample faces.
         progress: for drawing; kagglehub shows its own bars.
 
@@ -181,12 +173,15 @@ def fetch_all(
         Dataset -> folder, and a sentence for each dataset that is missing.
 
     Raises:
-        InputError: not one dataset arrived.
+        InputError: there is no such dataset, or not one arrived.
     """
-    names = [source_named(name).name for name in names or SOURCES]
+    names = list(SOURCES) if names is None else names
+    for name in names:
+        source_of(name)
+    mine = {OWN: _checked_place(OWN, Path(own).expanduser(), "the CSV file of your own faces")} if own else {}
     if kind == "sample":
         folders = write_sample_faces(folder / "sample_faces", drawn, progress=progress)
-        return {name: folders[name] for name in names}, []
+        return {name: folders[name] for name in names} | mine, []
     known = _known_folders(folder / PATHS_FILE)
     folders, problems = {}, []
     for name in names:
@@ -198,9 +193,11 @@ def fetch_all(
             if name in known and not is_drawn(known[name]):
                 folders[name] = known[name]
                 problems[-1] += f" Until then {known[name]} is used."
-    if not folders:
-        raise InputError(" ".join(problems))
-    return folders, problems
+    if not folders | mine:
+        raise InputError(
+            " ".join(problems) or "No dataset was named; name one or more, or a CSV file of your own faces."
+        )
+    return folders | mine, problems
 
 
 def _known_folders(path: Path) -> dict[str, Path]:
@@ -211,33 +208,37 @@ def _known_folders(path: Path) -> dict[str, Path]:
         return {}
 
 
-def source_named(name: str) -> Source:
-    """The source of that name, or an InputError that lists the known ones."""
-    if name not in SOURCES:
-        raise InputError(f"There is no dataset {name!r}; choose from: {', '.join(SOURCES)}.")
-    return SOURCES[name]
-
-
 def load_paths(path: Path) -> dict[str, Path]:
     """Read ``dataset_paths.json``: an object ``{dataset: folder}``; folders may be relative to the file.
+
+    A name of the user's own takes a CSV file instead of a folder (see :mod:`helpers.data.layouts.own`).
 
     Raises:
         InputError: the file is missing or wrong, names an unknown dataset, or a folder is missing or empty.
     """
     found = {}
-    for name, folder in read_json(path, "an object {dataset: folder}").items():
-        source_named(name)
-        if not isinstance(folder, str):
-            raise InputError(f"{path}: the folder of {name!r} is {folder!r}, but a path in quotes was expected.")
-        place = Path(path).parent / Path(folder).expanduser()
-        if not place.is_dir():
-            raise InputError(f"{path}: the folder of {name!r}, {place}, does not exist; correct it or download again.")
-        if not any(place.iterdir()):
-            raise InputError(f"{path}: the folder of {name!r}, {place}, is empty; correct it or download again.")
-        found[name] = place
+    for name, place in read_json(path, "an object {dataset: folder}").items():
+        if not isinstance(place, str):
+            raise InputError(f"{path}: the folder of {name!r} is {place!r}, but a path in quotes was expected.")
+        found[name] = _checked_place(
+            name, Path(path).parent / Path(place).expanduser(), f"{path}: the folder of {name!r}"
+        )
     if not found:
         raise InputError(f'{path} names no dataset; expected for example {{"fer2013": "/path/to/fer2013"}}.')
     return found
+
+
+def _checked_place(name: str, place: Path, what: str) -> Path:
+    """``place`` if it may hold the dataset: a folder with something in it, or a CSV file for a user's own."""
+    if source_of(name, place) is _OWN_SOURCE:
+        if not place.is_file():
+            raise InputError(f"{what}, {place}, does not exist; correct the path.")
+        return place.absolute()
+    if not place.is_dir():
+        raise InputError(f"{what}, {place}, does not exist; correct it or download again.")
+    if not any(place.iterdir()):
+        raise InputError(f"{what}, {place}, is empty; correct it or download again.")
+    return place
 
 
 def save_paths(path: Path, folders: dict[str, Path]) -> None:
@@ -246,55 +247,63 @@ def save_paths(path: Path, folders: dict[str, Path]) -> None:
     write_file(path, json.dumps({name: str(folder) for name, folder in folders.items()}, indent=2) + "\n")
 
 
-def fingerprint(folders: dict[str, Path]) -> dict[str, dict]:
-    """Per dataset its handle, folder, whether it is drawn, and a digest over the names and sizes of its files.
+def fingerprint(folders: dict[str, Path], knobs: DataConfig) -> dict[str, dict]:
+    """Per dataset its handle, folder, whether it is drawn, and a digest over the files' names, sizes and labels.
 
     Tells whether a packed store still matches the folders, without opening an image.
     """
     found = {}
-    for name, folder in folders.items():
-        digest = hashlib.sha256()
-        for item in source_named(name).list_files(folder):
-            path, reason = item if isinstance(item, tuple) else (item.path, "")
-            digest.update(f"{path.relative_to(folder)}|{path.stat().st_size}|{reason}\n".encode())
+    for name, place in folders.items():
+        source, digest = source_of(name, place), hashlib.sha256()
+        for item in source.list_files(place, knobs):
+            path, about = item if isinstance(item, tuple) else (item.path, dataclasses.astuple(item)[1:])
+            size = path.stat().st_size if path.is_file() else -1
+            digest.update(f"{_name(path, place)}|{size}|{about}\n".encode())
         found[name] = {
-            "handle": SOURCES[name].handle,
-            "folder": str(folder),
-            "drawn": is_drawn(folder),
+            "handle": source.handle,
+            "terms": source.terms,
+            "folder": str(place),
+            "drawn": is_drawn(place),
             "listing": digest.hexdigest(),
         }
     return found
 
 
-def read_source(name: str, folder: Path, progress: Progress = silent) -> Read:
-    """Read one dataset's folder into the table of faces.
+def read_source(name: str, place: Path, knobs: DataConfig, progress: Progress = silent) -> Read:
+    """Read one dataset's folder, or the CSV file of a user's own faces, into the table of faces.
 
     Raises:
         InputError: the folder has not this dataset's layout, or not one of its images can be used.
     """
-    source = source_named(name)
-    listed = list(source.list_files(Path(folder)))
+    listed = list(source_of(name, place).list_files(place, knobs))
     rows, rejects = [], []
     # Threads, since decoding and hashing both let go of the interpreter's lock. Pillow warns of large pictures and odd
     # EXIF blocks; both are judged by read_face, not shown to the user.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, (item, result) in enumerate(zip(listed, pool.map(_open, listed), strict=True), start=1):
             path = item[0] if isinstance(item, tuple) else item.path
-            relative = path.relative_to(folder).as_posix()
             if isinstance(result, str):
-                rejects.append((relative, result))
+                rejects.append((_name(path, place), result))
             else:
                 rows.append((result.encoded, name, item.split, item.emotion, item.age, item.gender, item.race,
-                             result.sha, relative))  # fmt: skip
+                             result.sha, _name(path, place)))  # fmt: skip
             if done % 256 == 0 or done == len(listed):
                 progress(done, len(listed))
     if not rows:
-        raise InputError(f"{folder} holds no usable image of {name}: {len(rejects)} files, all rejected.")
+        why = (
+            f" The most frequent reason: {Counter(why for _, why in rejects).most_common(1)[0][0]}." if rejects else ""
+        )
+        raise InputError(f"{place} holds no usable image of {name}: {len(rejects)} files, all rejected.{why}")
     columns = [pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
-    return Read(source, pa.Table.from_arrays(columns, schema=SCHEMA), rejects)
+    return Read(name, pa.Table.from_arrays(columns, schema=SCHEMA), rejects)
 
 
-def _open(item: Entry | tuple[Path, str]):
+def _name(path: Path, place: Path) -> str:
+    """A file's path in its dataset."""
+    return path.relative_to(place if place.is_dir() else place.parent).as_posix()
+
+
+def _open(item: Item):
     """The face in an entry's file, or why it was rejected."""
     if isinstance(item, tuple):
         return item[1]
@@ -304,40 +313,3 @@ def _open(item: Entry | tuple[Path, str]):
         return str(error)
     except OSError as error:
         return f"file cannot be opened ({error.strerror})"
-
-
-def _image_file(path: Path) -> tuple[Path, str] | None:
-    """(path, reason) of something that is not an image file by its name."""
-    if path.is_dir():
-        return path, "a folder among the images"
-    if path.suffix.lower() not in _EXTENSIONS:
-        return path, f"not {', '.join(_EXTENSIONS)}"
-    return None
-
-
-def _sorted(folder: Path) -> Iterable[Path]:
-    """What lies in a folder, in one order on every file system."""
-    return sorted(folder.iterdir(), key=lambda path: path.name)
-
-
-def _find(folder: Path, fits: Callable[[Path], bool]) -> Path | None:
-    """The folder, or one at most two levels below it, whose content fits: archives nest differently."""
-    if not folder.is_dir():
-        raise InputError(f"The folder {folder} does not exist; correct the path or download again.")
-    level = [folder]
-    for _ in range(3):
-        for place in level:
-            if fits(place):
-                return place
-        level = [below for place in level for below in _sorted(place) if below.is_dir()]
-    return None
-
-
-def _holds_files(folder: Path) -> bool:
-    return folder.is_dir() and any(path.is_file() for path in folder.iterdir())
-
-
-def _contents(folder: Path) -> str:
-    """The first few names in a folder, for a message."""
-    names = [path.name for path in _sorted(folder)]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,20 +14,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from helpers.config import EMOTIONS, GENDERS, TASKS, UNKNOWN, InputError, read_json
+from helpers.config import EMOTIONS, GENDERS, TASKS, UNKNOWN, DataConfig, InputError, read_json
 from helpers.data.audit import audit
 from helpers.data.images import decode
 from helpers.data.sources import SCHEMA, fingerprint, read_source
 from helpers.session.progress import silent
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what is written, or how rows are split, changes: an older store is then packed again."""
 
 _FILE_BYTES = 480_000_000  # a file on Drive is best at most 512 MB; the rest is room for the other columns
 _BATCH_ROWS = 1024
 
 
-def pack(folders: dict[str, Path], folder: Path, progress=lambda name: silent) -> FaceStore:
+def pack(
+    folders: dict[str, Path], folder: Path, knobs: DataConfig | None = None, progress=lambda name: silent
+) -> FaceStore:
     """Read the datasets, audit and split them, and write the store; or open it where it already holds just them.
 
     The store appears under its name only when it is complete; a kill at any moment leaves the old one or none.
@@ -34,13 +37,15 @@ def pack(folders: dict[str, Path], folder: Path, progress=lambda name: silent) -
     Args:
         folders: dataset -> folder, as :func:`helpers.data.sources.load_paths` gives it.
         folder: where the store goes.
+        knobs: how the datasets are read.
         progress: called with a dataset's name, gives the callback for reading it.
 
     Raises:
         InputError: a folder has not its dataset's layout or holds no usable image, or the store that is there holds
             a dataset that is not among ``folders``.
     """
-    sources = fingerprint(folders)
+    knobs = knobs or DataConfig()
+    sources = fingerprint(folders, knobs)
     if (folder / "manifest.json").exists():
         manifest = read_json(folder / "manifest.json", "a store's manifest")
         if manifest.get("format") == FORMAT and manifest.get("sources") == sources:
@@ -50,18 +55,19 @@ def pack(folders: dict[str, Path], folder: Path, progress=lambda name: silent) -
                 f"The store {folder} also holds {', '.join(lost)}, which is not among the datasets now; bring it back, "
                 "choose another name for the store, or delete that folder."
             )
-    reads = [read_source(name, place, progress(name)) for name, place in folders.items()]
+    reads = [read_source(name, place, knobs, progress(name)) for name, place in folders.items()]
     table = pa.concat_tables([read.table for read in reads])
     kept, report = audit(table.drop_columns("image").to_pandas())
     for read in reads:
-        report[read.source.name] |= {"rejected": read.reasons(), "rejected_files": read.rejects}
+        report[read.dataset] |= {"rejected": read.reasons(), "rejected_files": read.rejects}
     table = _with_labels(table.take(pa.array(kept.index)), kept)
 
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        manifest = {"format": FORMAT, "rows": len(kept), "sources": sources, "files": _write(table, partial)}
+        manifest = {"format": FORMAT, "rows": len(kept), "sources": sources, "knobs": dataclasses.asdict(knobs)}
+        manifest |= {"files": _write(table, partial)}
         (partial / "manifest.json").write_text(json.dumps(manifest | {"audit": report}, indent=1) + "\n")
         _swap_in(partial, folder)
     finally:
@@ -130,10 +136,19 @@ class FaceStore:
 
     def fixed_sample(self, split: str, size: int) -> np.ndarray:
         """For each task ``size`` rows of the split that carry its label (or all), chosen by the pixels' hash alone."""
-        # The split follows the first digits of the hash, so the sample takes its order from others.
-        order = np.argsort(self.faces["sha"].str[8:24].to_numpy(), kind="stable")
-        order = order[(self.faces["split"] == split).to_numpy()[order]]
+        order = self._by_hash(split)
         return np.unique(np.concatenate([order[self.known(task)[order]][:size] for task in TASKS]))
+
+    def examples(self, split: str, size: int) -> np.ndarray:
+        """``size`` rows of every dataset in the split, chosen by the pixels' hash alone."""
+        order = self._by_hash(split)
+        datasets = self.faces["dataset"].to_numpy()[order]
+        return np.concatenate([order[datasets == name][:size] for name in self.manifest["sources"]])
+
+    def _by_hash(self, split: str) -> np.ndarray:
+        """Rows of a split in the order of their hashes, whose first digits are left out: the split follows those."""
+        order = np.argsort(self.faces["sha"].str[8:24].to_numpy(), kind="stable")
+        return order[(self.faces["split"] == split).to_numpy()[order]]
 
     @property
     def drawn(self) -> bool:

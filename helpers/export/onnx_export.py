@@ -12,7 +12,6 @@ import onnxruntime
 import torch
 
 from helpers.config import EMOTIONS, GENDERS, InputError
-from helpers.data.sources import SOURCES
 from helpers.data.store import FaceStore
 from helpers.export.latency import time_one_face
 from helpers.training.fit import load_best
@@ -86,7 +85,7 @@ def _write(reader: Reader, run: Run, path: Path) -> None:
         "gender": ",".join(GENDERS),
         "age": "years",
         "backbone": run.config.backbone,
-        "terms_of_the_data": "; ".join(f"{name}: {SOURCES[name].terms}" for name in run.manifest["sources"]),
+        "terms_of_the_data": "; ".join(f"{name}: {about['terms']}" for name, about in run.manifest["sources"].items()),
         "trained_on": ",".join(run.manifest["sources"]) + (" (drawn faces)" if run.manifest["drawn"] else ""),
     }
     onnx.helper.set_model_props(model, about)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
 
-GIGABYTE = 1e9
+from helpers.config import TrainConfig, recipe
+from helpers.session.gpu import GIGABYTE, Gpu, batch_size_for, describe_gpu, read_gpus
+
 _LIBRARIES = ("torch", "timm", "albumentations", "onnxruntime")
 
 
@@ -25,14 +26,14 @@ def place() -> str:
 
 @dataclass(frozen=True)
 class Machine:
-    """What this machine has; sizes in GB of 10^9 bytes. ``gpus`` holds (name, memory) of each."""
+    """What this machine has; sizes in GB of 10^9 bytes."""
 
     place: str
     cores: int
     memory: float
     disk_free: float
     shared_memory: float
-    gpus: tuple[tuple[str, float], ...]
+    gpus: tuple[Gpu, ...]
 
 
 def inspect_machine(folder: Path = Path()) -> Machine:
@@ -44,7 +45,7 @@ def inspect_machine(folder: Path = Path()) -> Machine:
         memory=_memory(),
         disk_free=shutil.disk_usage(folder).free / GIGABYTE,
         shared_memory=shutil.disk_usage(shm).total / GIGABYTE if shm.exists() else 0.0,
-        gpus=_gpus(),
+        gpus=read_gpus(),
     )
 
 
@@ -58,6 +59,11 @@ def advice(machine: Machine) -> list[str]:
             "local": "use the recipe 'small', which is made for a CPU",
         }[machine.place]
         found.append(f"No GPU was found, and the default recipe would take days without one: {how}.")
+    if len(machine.gpus) > 1:
+        found.append(f"{len(machine.gpus)} GPUs were found; training uses the first one.")
+    for gpu in machine.gpus:
+        if gpu.slowed_by == "heat":
+            found.append(f"{describe_gpu(gpu)}: it runs slower than it could; ask for another machine if that stays.")
     if machine.disk_free < 5:
         found.append(f"Only {machine.disk_free:.1f} GB of disk are free; the datasets and a run need about 5 GB.")
     if machine.memory < 8:
@@ -67,16 +73,28 @@ def advice(machine: Machine) -> list[str]:
     return found
 
 
-def suggest_recipe(machine: Machine) -> str:
-    """The recipe to start with on this machine."""
-    return "seed" if machine.gpus else "small"
+def config_for(machine: Machine, name: str = "auto", **changes) -> TrainConfig:
+    """The config to start with on this machine: a recipe, its batch size fitted to the GPU, and some fields changed.
+
+    Args:
+        machine: where it will be trained.
+        name: a recipe, or ``auto``: ``seed`` on a GPU, ``small`` without one.
+        changes: fields that are set as they are given.
+
+    Raises:
+        InputError: there is no such recipe, or a changed field is unknown or out of range.
+    """
+    if name == "auto":
+        name = "seed" if machine.gpus else "small"
+    fitted = {"batch_size": batch_size_for(machine.gpus[0].memory)} if machine.gpus and name == "seed" else {}
+    return recipe(name, **fitted | changes)
 
 
 def machine_table(machine: Machine) -> pd.DataFrame:
     """The machine and the library versions as a table to read."""
     rows = {
         "runs on": {"colab": "Google Colab", "kaggle": "Kaggle", "local": "this computer"}[machine.place],
-        "GPU": ", ".join(f"{name} ({memory:.0f} GB)" for name, memory in machine.gpus) or "none",
+        "GPU": ", ".join(describe_gpu(gpu) for gpu in machine.gpus) or "none",
         "CPU cores": machine.cores,
         "memory": f"{machine.memory:.0f} GB",
         "free disk": f"{machine.disk_free:.0f} GB",
@@ -96,17 +114,3 @@ def _version(name: str) -> str:
 def _memory() -> float:
     """Physical memory in GB."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIGABYTE
-
-
-def _gpus() -> tuple[tuple[str, float], ...]:
-    """Name and memory of each NVIDIA GPU, read through its driver's own program."""
-    program = shutil.which("nvidia-smi")
-    if not program:
-        return ()
-    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
-    except (subprocess.SubprocessError, OSError):
-        return ()  # a driver that does not answer has no GPU to offer
-    lines = [line.rpartition(",") for line in answer.splitlines() if line.strip()]
-    return tuple((name.strip(), float(memory) * 2**20 / GIGABYTE) for name, _, memory in lines)

@@ -18,8 +18,10 @@ from accelerate import Accelerator
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from helpers.config import TASKS, InputError, TrainConfig
+from helpers.data.augment import techniques
 from helpers.data.loaders import EpochSampler, draw_seed, train_loader
 from helpers.data.store import FaceStore
+from helpers.session.gpu import read_gpus
 from helpers.session.progress import Progress, silent
 from helpers.training.checkpoints import load_checkpoint, save_checkpoint
 from helpers.training.losses import task_losses, total_loss
@@ -41,6 +43,7 @@ def fit(
     *,
     on_step: Progress = silent,
     on_epoch: Callable[[Run], None] = lambda run: None,
+    on_log: Callable[[str], None] = lambda line: None,
 ) -> Run:
     """Train until the epochs, the minutes or the patience are used up, or go on with a run where it stopped.
 
@@ -50,17 +53,19 @@ def fit(
         folder: the run's folder; made when it is not there.
         on_step: called as ``(step, steps of all epochs)`` after each step.
         on_epoch: called with the run after each epoch, its history and checkpoints written.
+        on_log: called with each line that goes to ``train.log``: the start, every epoch, a stop.
 
     Raises:
         InputError: the config cannot be used with these faces, or the folder holds another run.
     """
-    _check_labels(config, store)
+    _check(config, store)
     rows, validation = store.rows("train"), store.rows("validation")
     sample = store.fixed_sample("train", HISTORY_SAMPLE_ROWS)
     torch.manual_seed(config.seed)
     model = create_model(config, fetch_weights=not (folder / Run.LAST).exists())
     model = model.to(memory_format=torch.channels_last)  # the layout faces come in; halves a step's time on a CPU
     run = Run.start(folder, config, store)
+    run.echo = on_log
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     schedule = CosineAnnealingWarmRestarts(optimizer, config.t_0, config.t_mult, eta_min=config.lr / 100)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())  # Apple's MPS has no float64 to sum losses in
@@ -68,9 +73,11 @@ def fit(
     plain = accelerator.unwrap_model(model)
     state = _restore(run, plain, optimizer)
     steps = EpochSampler(rows, config.batch_size, config.seed).steps_per_epoch
+    parameters, trainable = parameter_counts(plain)
     run.log(
         f"{'go on at' if state['step'] else 'start with'} step {state['step']} of {steps * config.epochs} on "
-        f"{accelerator.device}; {parameter_counts(plain)[0]:,} parameters, {len(rows)} training faces"
+        f"{accelerator.device}; {config.backbone} with {parameters:,} parameters, {trainable:,} of them trainable; "
+        f"{len(rows)} training and {len(validation)} validation faces"
     )
 
     with _stop_request() as stop, _cpu_threads(accelerator.device):
@@ -105,6 +112,10 @@ def fit(
                 if state["sums"].isfinite().all():  # else the last good epoch is what to go on from
                     _save_last(run, state, plain, optimizer)
                 run.log(f"stopped by the user at step {state['step']}; start again to go on")
+    run.write_results(
+        parameters=parameters, trainable_parameters=trainable, minutes=state["seconds"] / 60,
+        training_faces=len(rows), validation_faces=len(validation), finished=_finished(config, state, steps),
+    )  # fmt: skip
     return run
 
 
@@ -119,8 +130,9 @@ def load_best(run: Run) -> FaceModel:
     return model.eval()
 
 
-def _check_labels(config: TrainConfig, store: FaceStore) -> None:
-    """Refuse faces that cannot be trained on, or on which the best epoch could not be told."""
+def _check(config: TrainConfig, store: FaceStore) -> None:
+    """Refuse what could not be trained, before anything is written: techniques, rows, the measure of the best epoch."""
+    techniques(config.augment_without)
     for split in ("train", "validation"):
         if len(store.rows(split)) < 2:
             raise InputError(f"The store {store.folder} has fewer than 2 {split} faces; pack a larger dataset.")
@@ -182,7 +194,7 @@ def _measure_epoch(config: TrainConfig, state: dict, model: FaceModel, store, sa
     """
     totals, counts = state["sums"].cpu().unbind(1)
     losses = {task: (total, count) for task, total, count in zip(TASKS, totals, counts, strict=True)}
-    row = {"train_loss": float(total_loss(losses, config))}
+    row = _gpu_state() | {"train_loss": float(total_loss(losses, config))}
     row |= {f"train_{task}_loss": float(total / count.clamp(min=1e-6)) for task, (total, count) in losses.items()}
     if not math.isfinite(row["train_loss"]):
         raise InputError(
@@ -196,6 +208,15 @@ def _measure_epoch(config: TrainConfig, state: dict, model: FaceModel, store, sa
     for name, found in (("train", train), ("val", val)):
         row |= {f"{name}_{measure}": value for measure, value in _point_measures(found).items()}
     return row
+
+
+def _gpu_state() -> dict[str, int | str | None]:
+    """Temperature of the hottest GPU at the end of an epoch, in °C, and what slows it down."""
+    hottest = max(read_gpus(), key=lambda gpu: gpu.temperature or 0, default=None)
+    return {
+        "gpu_temperature": hottest.temperature if hottest else None,
+        "gpu_slowed_by": hottest.slowed_by if hottest else "",
+    }
 
 
 def _point_measures(found: Predictions) -> dict[str, float | None]:
@@ -238,6 +259,10 @@ def describe(row: dict) -> str:
                        ("age_mae", "age error {:.1f} years")):  # fmt: skip
         if row[f"val_{name}"] is not None:
             parts.append(text.format(row[f"val_{name}"]))
+    if row.get("gpu_temperature") is not None:
+        parts.append(f"GPU {row['gpu_temperature']} °C")
+    if row.get("gpu_slowed_by"):
+        parts.append(f"slowed down by {row['gpu_slowed_by']}")
     return ", ".join(parts) + (", best so far" if row["best"] else "")
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,7 @@ class Run:
         config: the config it is trained with.
         manifest: which faces and library versions it was started with.
         history: one dict per finished epoch, as in ``history.jsonl``.
+        echo: called with each line that goes to ``train.log``.
     """
 
     LAST: ClassVar = Path("checkpoints", "last.pt")
@@ -36,6 +38,7 @@ class Run:
     config: TrainConfig
     manifest: dict
     history: list[dict] = field(default_factory=list)
+    echo: Callable[[str], None] = lambda line: None
 
     @classmethod
     def start(cls, folder: Path, config: TrainConfig, store: FaceStore) -> Run:
@@ -44,7 +47,7 @@ class Run:
         Raises:
             InputError: the folder was started with another config or other faces.
         """
-        if (folder / "manifest.json").exists():
+        if cls.exists(folder):
             run = cls.open(folder)
             run._check_same(config, store)
             run.config = config
@@ -82,10 +85,15 @@ class Run:
                 ) from None
         return run
 
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Whether the folder holds a run; its manifest is written last."""
+        return (folder / "manifest.json").exists()
+
     @classmethod
     def config_in(cls, folder: Path, otherwise: TrainConfig) -> TrainConfig:
         """The config of the run in ``folder``, so that opening it again goes on with it, or ``otherwise``."""
-        return cls.open(folder).config if (folder / "manifest.json").exists() else otherwise
+        return cls.open(folder).config if cls.exists(folder) else otherwise
 
     @property
     def best_path(self) -> Path:
@@ -106,9 +114,17 @@ class Run:
         write_file(self.history_path, "".join(json.dumps(row) + "\n" for row in self.history))
 
     def log(self, line: str) -> None:
-        """Add a line with the time to ``train.log``."""
+        """Add a line with the time to ``train.log``, and show it."""
         with open(self.folder / "train.log", "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+        self.echo(line)
+
+    def write_results(self, **about) -> None:
+        """Write ``results.json``: what training reached so far, with its best and its last epoch, if there is one."""
+        if self.history:
+            best = next(row for row in reversed(self.history) if row["best"])
+            results = about | {"epochs": len(self.history), "best": best, "last": self.history[-1]}
+            write_file(self.folder / "results.json", json.dumps(_finite(results), indent=1, allow_nan=False) + "\n")
 
     def read_metrics(self) -> dict:
         """What evaluation and export have measured so far."""

@@ -11,7 +11,7 @@ from helpers import plots
 from helpers.config import InputError
 from helpers.session.progress import bar
 from helpers.session.workspace import Workspace
-from helpers.training.fit import describe
+from helpers.training.board import Board
 from helpers.training.run import Run
 
 SAVE_EVERY = 600.0
@@ -19,26 +19,30 @@ SAVE_EVERY = 600.0
 
 
 class LiveTraining:
-    """Step bar, curves and one line per epoch; hang its methods on :func:`helpers.training.fit.fit`.
+    """Step bar, curves and the lines of the log; hang its methods on :func:`helpers.training.fit.fit`.
 
     Args:
         workspace: its archive gets a copy of the run now and then, so that a lost machine costs minutes.
+        board: whether the epochs are written for TensorBoard too.
     """
 
-    def __init__(self, workspace: Workspace):
+    def __init__(self, workspace: Workspace, board: bool = False):
         self.on_step = bar("Training")
+        self.on_log = tqdm.write
+        self._board = Board() if board else None
         self._workspace = workspace
         self._shown = None
         self._saved = time.monotonic()
 
     def on_epoch(self, run: Run) -> None:
-        """Draw the curves again in place and print the epoch's line."""
+        """Draw the curves again in place."""
         picture = plots.curves(run.history, f"Run {run.folder.name}{' (drawn faces)' if run.manifest['drawn'] else ''}")
         if self._shown is None:
             self._shown = display(picture, display_id=True)
         else:
             self._shown.update(picture)
-        tqdm.write(describe(run.history[-1]))
+        if self._board:
+            self._board.on_epoch(run)
         if time.monotonic() - self._saved > SAVE_EVERY:
             try:
                 self._workspace.save(run.folder)

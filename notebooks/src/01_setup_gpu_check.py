@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 01 Set-up and GPU check
 #
-# Finds out where you are and what this machine can do. It takes nothing in, leaves an opened workspace, and takes
-# about a minute on any machine. Every notebook of the series starts with the same set-up cell, so each one can be
-# opened on a new machine.
+# Finds out where you are and what this machine can do. It takes nothing in, leaves an opened workspace, and takes about
+# a minute on any machine. Every notebook of the series starts with the same set-up cell, so each one can be opened on a
+# new machine.
 
 # %% [markdown]
 # ## What this machine means for you
@@ -12,11 +12,26 @@
 # series picks its recipe by what is here.
 
 # %%
-from helpers.session.runtime import advice, suggest_recipe
+from helpers.session.runtime import advice, config_for
 
 machine = inspect_machine(workspace.folder)
 print(*(advice(machine) or ["All is well: nothing stands in the way of training here."]), sep="\n")
-print(f"Recipe to start with on this machine: {suggest_recipe(machine)}")
+config = config_for(machine)
+print(f"To start with on this machine: {config.backbone} at {config.img_size} px, batch_size {config.batch_size}")
+
+# %% [markdown]
+# ## Which GPU to ask for
+#
+# Hours and compute units of the whole `seed` recipe on all four datasets, at most: early stopping may end it sooner.
+# The speeds are computed from a published benchmark of another GPU, not measured here. Rates are what users saw and
+# change; *View resources* in Colab's menu shows yours.
+
+# %%
+from helpers.config import TRAINING_FACES, recipe
+from helpers.session.gpu import offers_table
+
+seed = recipe("seed")
+offers_table(TRAINING_FACES, seed.epochs, seed.img_size)
 
 # %% [markdown]
 # ## The recipes
@@ -35,5 +50,5 @@ pd.DataFrame({name: dataclasses.asdict(config) for name, config in RECIPES.items
 # %% [markdown]
 # ## What you should see
 #
-# A table of the machine, a sentence on what to do where something is missing, and the recipes. When no GPU was found on
-# Colab, choose *Runtime > Change runtime type > T4 GPU* and *Run all* again.
+# A table of the machine, a sentence on what to do where something is missing, what each GPU would cost, and the
+# recipes. When no GPU was found on Colab, choose *Runtime > Change runtime type > T4 GPU* and *Run all* again.

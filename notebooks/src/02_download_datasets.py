@@ -8,24 +8,27 @@
 # %% tags=["parameters"] cellView="form"
 # @title Parameters
 SOURCE = "kaggle"  # @param ["kaggle", "sample"]
-DATASETS = "fer2013, utkface"  # @param {type:"string"}
+DATASETS = "fer2013, utkface, rafdb, affectnet"  # @param {type:"string"}
+AFFECTNET_LABELS = "agree"  # @param ["agree", "folder", "csv"]
+OWN_FACES = ""  # @param {type:"string"}
 SAMPLE_FACES = 6000  # @param {type:"integer"}
 FACES = "faces"  # @param {type:"string"}
 
 # %% [markdown]
 # ## Get the files
 #
-# Both datasets are public; no key is needed. One that cannot be had does not stop the others: the message says which.
-# They have their own terms, which also bind what you make of them.
+# The four datasets are public; no key is needed. One that cannot be had does not stop the others: the message says
+# which. They have their own terms, which also bind what you make of them. `OWN_FACES` may name a CSV file of your own
+# with the columns file, emotion, age and gender, any of the labels missing; it lies among or above the images.
 
 # %%
-from helpers.data.sources import SOURCES, fetch_all, save_paths
+from helpers.data.sources import fetch_all, save_paths, source_of
 from helpers.session.progress import bar
 
-names = DATASETS.replace(",", " ").split()
-folders, problems = fetch_all(SOURCE, names, workspace.folder, drawn=SAMPLE_FACES, progress=bar("Drawing faces"))
+names, show = DATASETS.replace(",", " ").split(), bar("Drawing faces")
+folders, problems = fetch_all(SOURCE, names, workspace.folder, own=OWN_FACES, drawn=SAMPLE_FACES, progress=show)
 save_paths(workspace.paths_file, folders)
-print(*problems, *(f"{name} ({SOURCES[name].terms}): {folder}" for name, folder in folders.items()), sep="\n")
+print(*problems, *(f"{name} ({source_of(name, place).terms}): {place}" for name, place in folders.items()), sep="\n")
 
 # %% [markdown]
 # ## Audit, split and pack
@@ -35,24 +38,25 @@ print(*problems, *(f"{name} ({SOURCES[name].terms}): {folder}" for name, folder 
 # learned by heart.
 
 # %%
-from helpers.data.audit import audit_table
+from helpers.config import DataConfig
+from helpers.data.audit import audit_table, rejects_table
 from helpers.data.store import pack
 
-store = pack(folders, workspace.faces(FACES), progress=lambda name: bar(f"Reading {name}"))
+knobs = DataConfig(affectnet_labels=AFFECTNET_LABELS)
+store = pack(folders, workspace.faces(FACES), knobs, progress=lambda name: bar(f"Reading {name}"))
+audit = store.manifest["audit"]
 print(f"{len(store)} faces in {store.folder}")
-audit_table(store.manifest["audit"])
+audit_table(audit)
 
 # %% [markdown]
-# ## What was rejected
+# ## What was left out
 #
-# Nothing is skipped silently. Each file that cannot be used is listed with its reason.
+# Nothing is skipped silently: each reason is counted here with a few names, and the store's `manifest.json` lists every
+# file. RAF-DB's images are used where folder and CSV name the same class. AffectNet's two labels often differ, since
+# the CSV's come from another model: `AFFECTNET_LABELS` says which to believe. Contempt is not among the seven emotions.
 
 # %%
-import pandas as pd
-
-audit = store.manifest["audit"]
-rejected = [(name, *item) for name, found in audit.items() for item in found["rejected_files"]]
-pd.DataFrame(rejected, columns=["dataset", "file", "reason"])
+rejects_table(audit)
 
 # %% [markdown]
 # ## What arrived
@@ -67,7 +71,7 @@ plots.class_balance(audit, "Faces per class" + (" (drawn faces)" if store.drawn 
 # %%
 from helpers.data.store import caption
 
-rows = store.fixed_sample("train", 12)[:24]
+rows = store.examples("train", 6)
 plots.faces([store.image(row) for row in rows], [caption(store.faces.iloc[row]) for row in rows])
 
 # %% [markdown]
@@ -82,5 +86,5 @@ print(workspace.note)
 # %% [markdown]
 # ## What you should see
 #
-# A table with the faces of each split, a list of rejected files, the class balance, and two dozen faces whose labels
-# you can check by eye.
+# A table with the faces of each split, what was left out and why, the class balance, and six faces of each dataset
+# whose labels you can check by eye.

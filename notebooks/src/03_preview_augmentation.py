@@ -8,6 +8,7 @@
 # @title Parameters
 FACES = "faces"  # @param {type:"string"}
 STRENGTH = 1.0  # @param {type:"slider", min:0.0, max:2.0, step:0.1}
+LEAVE_OUT = ""  # @param {type:"string"}
 
 # %% [markdown]
 # ## Open the store
@@ -17,30 +18,38 @@ from helpers.data.store import FaceStore
 
 workspace.restore(workspace.faces(FACES))
 store = FaceStore.open(workspace.faces(FACES))
-originals = [store.image(row) for row in store.fixed_sample("train", 2)]
+originals = [store.image(row) for row in store.examples("train", 1)]
 
 # %% [markdown]
 # ## Each technique on the same faces
 #
-# Five groups: geometric, colour, noise, blur and cutout. If you cannot read the emotion any more, neither can the
-# network: lower `STRENGTH`.
+# Five groups: geometric, colour, noise, blur and cutout. Under each name stands the most that it does at this strength.
+# Faces are shown as they are stored, small and large ones, grey and coloured. If you cannot read the emotion any more,
+# neither can the network: lower `STRENGTH`, or name what goes too far in `LEAVE_OUT`.
 
 # %%
-from helpers import plots
-from helpers.data.augment import TECHNIQUES, preview_techniques
+from IPython.display import display
 
-images, titles = preview_techniques(originals, STRENGTH)
-plots.faces(images, titles, columns=len(TECHNIQUES) + 1, title=f"Each technique, strength {STRENGTH:g}")
+from helpers import plots
+from helpers.data.augment import GROUPS, preview_techniques, techniques
+
+used = techniques(LEAVE_OUT)
+for group in GROUPS:
+    names = [name for name in used if used[name].group == group]
+    images, captions = preview_techniques(originals, names, STRENGTH)
+    display(plots.faces(images, captions, columns=len(names) + 1, title=f"{group}, strength {STRENGTH:g}"))
 
 # %% [markdown]
 # ## As training draws them
 #
-# In training each technique is applied by its own probability, so a face hardly ever looks the same twice.
+# In training each technique is applied by its own probability, about three besides the flip, so a face hardly ever
+# looks the same twice. To train with what you chose here, set `augment` and `augment_without` in notebook 04, for
+# example `CHANGES = {"augment": 0.8, "augment_without": "hue, grey"}`.
 
 # %%
 from helpers.data.augment import Augmenter
 
-augmenter = Augmenter(STRENGTH)
+augmenter = Augmenter(STRENGTH, LEAVE_OUT)
 augmenter.reseed(0)
 drawn = [augmenter(face) for face in originals for _ in range(8)]
 plots.faces(drawn, [""] * len(drawn), title="Eight draws of each face")

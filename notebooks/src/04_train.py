@@ -11,6 +11,7 @@ RECIPE = "auto"  # @param ["auto", "seed", "small", "demo"]
 RUN = "run-1"  # @param {type:"string"}
 FACES = "faces"  # @param {type:"string"}
 CHANGES = {}  # @param {type:"raw"}
+TENSORBOARD = False  # @param {type:"boolean"}
 
 # %% [markdown]
 # ## Open the store and what is there of the run
@@ -25,18 +26,17 @@ store = FaceStore.open(workspace.faces(FACES))
 # %% [markdown]
 # ## Choose the knobs
 #
-# The panel starts with the recipe (`auto`: `seed` on a GPU, `small` without one) and `CHANGES`, a dict of fields, for
-# example `{"epochs": 20}`; a run that is already there keeps the config it was started with. Without a click the values
-# stay as they are, so Run all works.
+# The panel starts with the recipe (`auto`: `seed` on a GPU, `small` without one), a batch size that fits the GPU (64 on
+# a T4, 128 on larger ones) and `CHANGES`, a dict of fields, for example `{"epochs": 20}`; a run that is already there
+# keeps the config it was started with. Without a click the values stay as they are, so Run all works.
 
 # %%
-from helpers.config import recipe
-from helpers.session.runtime import suggest_recipe
+from helpers.session.runtime import config_for
 from helpers.training.run import Run
 from helpers.ui.controls import ConfigPanel
 
-name = suggest_recipe(inspect_machine()) if RECIPE == "auto" else RECIPE
-panel = ConfigPanel(Run.config_in(workspace.run(RUN), otherwise=recipe(name, **CHANGES)))
+wanted = config_for(inspect_machine(), RECIPE, **CHANGES)
+panel = ConfigPanel(Run.config_in(workspace.run(RUN), otherwise=wanted))
 panel
 
 # %% [markdown]
@@ -49,8 +49,8 @@ panel
 from helpers.training.fit import fit
 from helpers.ui.live import LiveTraining
 
-live = LiveTraining(workspace)
-run = fit(panel.config, store, workspace.run(RUN), on_step=live.on_step, on_epoch=live.on_epoch)
+live, folder = LiveTraining(workspace, board=TENSORBOARD), workspace.run(RUN)
+run = fit(panel.config, store, folder, on_step=live.on_step, on_epoch=live.on_epoch, on_log=live.on_log)
 workspace.save(run.folder)
 
 # %% [markdown]
@@ -70,6 +70,18 @@ columns = ["epoch", "train_loss", "val_loss", "val_emotion_accuracy", "val_gende
 pd.DataFrame(run.history, columns=columns).tail(5)
 
 # %% [markdown]
+# ## TensorBoard
+#
+# With `TENSORBOARD = True` the same numbers are shown by TensorBoard.
+
+# %%
+if TENSORBOARD:
+    get_ipython().run_line_magic("load_ext", "tensorboard")
+    get_ipython().run_line_magic("tensorboard", f"--logdir {run.folder / 'tensorboard'}")
+
+# %% [markdown]
 # ## What you should see
 #
-# One line per epoch, six curves with a dashed line at the best epoch, and the last epochs as a table.
+# How many parameters the network has, one line per epoch (with the GPU's temperature, and whether heat slows it down),
+# six curves with a dashed line at the best epoch, and the last epochs as a table. `results.json` and `train.log` in the
+# run's folder hold the same for later.

@@ -1,0 +1,42 @@
+"""TensorBoard's view of a run, for those who want it."""
+
+from __future__ import annotations
+
+import shutil
+
+from helpers.config import InputError
+from helpers.training.run import Run
+
+
+class Board:
+    """Writes a run's history for TensorBoard into ``<run>/tensorboard``; hang ``on_epoch`` on ``fit``.
+
+    The history is the one record: the view is written anew from it when a run goes on.
+
+    Raises:
+        InputError: TensorBoard is not installed.
+    """
+
+    def __init__(self):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise InputError("TensorBoard is not installed; run: pip install tensorboard.") from error
+        self._make = SummaryWriter
+        self._writer = None
+        self._written = 0
+
+    def on_epoch(self, run: Run) -> None:
+        """Write the epochs that are not there yet: every number of the history under ``train``, ``val`` or ``run``."""
+        if self._writer is None:
+            folder = run.folder / "tensorboard"
+            shutil.rmtree(folder, ignore_errors=True)
+            self._writer = self._make(str(folder))
+        for row in run.history[self._written :]:
+            for name, value in row.items():
+                if isinstance(value, int | float) and name != "epoch":
+                    group, _, measure = name.partition("_")
+                    tag = f"{measure}/{group}" if group in ("train", "val") else f"run/{name}"
+                    self._writer.add_scalar(tag, value, row["epoch"])
+        self._written = len(run.history)
+        self._writer.flush()

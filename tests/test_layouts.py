@@ -1,0 +1,341 @@
+"""RAF-DB, AffectNet and a user's own CSV are read by their rules; what does not agree is left out by name."""
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from helpers.config import EMOTIONS, DataConfig, InputError, emotion_code, gender_code
+from helpers.data.layouts.affectnet import list_affectnet
+from helpers.data.layouts.files import Entry
+from helpers.data.layouts.own import list_own
+from helpers.data.layouts.rafdb import list_rafdb
+from helpers.data.sources import fetch_all, fingerprint, load_paths, read_source
+from helpers.data.store import pack
+
+RAFDB = {1: "surprise", 2: "fear", 3: "disgust", 4: "happy", 5: "sad", 6: "angry", 7: "neutral"}
+"""The dataset's own documentation, in this project's names."""
+
+
+def picture(number: int) -> bytes:
+    """An encoded picture that no other number has."""
+    pixels = np.full((8, 8, 3), (number % 251, number // 251, 7), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_csv(path: Path, rows: list[tuple]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+@pytest.fixture
+def rafdb(tmp_path) -> Path:
+    """One image per class and split, and both CSVs."""
+    for split in ("train", "test"):
+        rows = [("image", "label")]
+        for number in RAFDB:
+            folder = tmp_path / "rafdb" / "DATASET" / split / str(number)
+            folder.mkdir(parents=True)
+            name = f"{split}_{number:05d}_aligned.jpg"
+            (folder / name).write_bytes(picture(number + 10 * (split == "test")))
+            rows.append((name, number))
+        write_csv(tmp_path / "rafdb" / f"{split}_labels.csv", rows)
+    return tmp_path / "rafdb"
+
+
+@pytest.fixture
+def affectnet(tmp_path) -> Path:
+    """Two images per class under the same two names everywhere; the CSV agrees with the first alone."""
+    words = ("anger", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+    rows: list[tuple] = [("", "pth", "label", "relFCs")]
+    for number, word in enumerate(words):
+        (tmp_path / "affectnet" / word).mkdir(parents=True)
+        for index, label in enumerate((word, words[number - 1])):
+            name = f"image{index:07d}.jpg"
+            (tmp_path / "affectnet" / word / name).write_bytes(picture(100 + 2 * number + index))
+            rows.append((len(rows) - 1, f"{word}/{name}", label, 0.5))
+    write_csv(tmp_path / "affectnet" / "labels.csv", rows)
+    return tmp_path / "affectnet"
+
+
+def labels(items) -> dict[str, str]:
+    """``<folder>/<file>`` -> emotion's name, or the reason why it is left out."""
+    found = {}
+    for item in items:
+        path, about = (item.path, EMOTIONS[item.emotion]) if isinstance(item, Entry) else item
+        found[f"{path.parent.name}/{path.name}"] = about
+    return found
+
+
+def test_rafdb_s_numbers_are_mapped_by_name_and_not_by_their_order(rafdb):
+    table = read_source("rafdb", rafdb, DataConfig()).table.to_pandas()
+    assert len(table) == 14 and set(table["split"]) == {"train", "test"}
+    for row in table.itertuples():
+        assert EMOTIONS[row.emotion] == RAFDB[int(row.name.split("/")[2])]
+    assert RAFDB[1] != EMOTIONS[0], "a sorted list of folders would have mixed up every emotion"
+
+
+@pytest.mark.parametrize("given", ["", "DATASET"])
+def test_rafdb_is_found_above_and_within_its_dataset_folder_with_its_tables(rafdb, given):
+    assert all(isinstance(item, Entry) for item in list_rafdb(rafdb / given))
+
+
+def test_rafdb_s_images_are_used_where_folder_and_csv_agree_and_left_out_by_name_elsewhere(rafdb):
+    train = rafdb / "DATASET" / "train"
+    write_csv(
+        rafdb / "train_labels.csv",
+        [
+            ("image", "label"),
+            ("train_00001_aligned.jpg", "1"),
+            ("train_00002_aligned.jpg", "5"),
+            ("train_00003_aligned.jpg", "9"),
+            ("train_00004_aligned.jpg", "4"),
+            ("train_00004_aligned.jpg", "5"),
+            ("train_00005_aligned.jpg", "5"),
+            ("train_00006_aligned.jpg", "6"),
+            ("train_09999_aligned.jpg", "2"),
+        ],
+    )
+    (train / "8").mkdir()
+    (train / "8" / "x.jpg").write_bytes(picture(90))
+    (train / "stray.txt").write_text("x")
+    found = labels(item for item in list_rafdb(rafdb) if "test_0" not in str(item))
+    assert found == {
+        "1/train_00001_aligned.jpg": "surprise",
+        "2/train_00002_aligned.jpg": "train_labels.csv and the folder disagree",
+        "3/train_00003_aligned.jpg": "label in train_labels.csv is not 1 to 7",
+        "4/train_00004_aligned.jpg": "rows in train_labels.csv contradict each other",
+        "5/train_00005_aligned.jpg": "sad",
+        "6/train_00006_aligned.jpg": "angry",
+        "7/train_00007_aligned.jpg": "no row in train_labels.csv",
+        "8/x.jpg": "not in a folder 1 to 7",
+        "train/stray.txt": "not in a folder 1 to 7",
+        "2/train_09999_aligned.jpg": "in train_labels.csv, but there is no such file",
+    }
+
+
+def test_rafdb_without_a_csv_goes_by_its_folders_and_says_that_they_were_not_checked(rafdb):
+    (rafdb / "test_labels.csv").unlink()
+    found = labels(list_rafdb(rafdb))
+    assert found.pop("DATASET/test_labels.csv") == "not there, so the folders' labels were not checked"
+    assert len(found) == 14 and set(found.values()) == set(EMOTIONS)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("name,label\na,1\n", "lacks the column image: found name, label, expected image, label"),
+        ("image;label\na;1\n", "lacks the column image, label: found image;label"),
+        ("", "lacks the column image, label: found nothing"),
+    ],
+)
+def test_a_csv_without_its_columns_is_refused_by_name(rafdb, content, words):
+    (rafdb / "train_labels.csv").write_text(content)
+    with pytest.raises(InputError, match=words):
+        list(list_rafdb(rafdb))
+
+
+def test_a_csv_in_another_encoding_is_refused_and_a_byte_order_mark_is_not(rafdb):
+    text = (rafdb / "train_labels.csv").read_text()
+    (rafdb / "train_labels.csv").write_text(text, encoding="utf-8-sig")
+    assert all(isinstance(item, Entry) for item in list_rafdb(rafdb))
+    (rafdb / "train_labels.csv").write_text(text + "é,1\n", encoding="latin-1")
+    with pytest.raises(InputError, match="is not UTF-8 text"):
+        list(list_rafdb(rafdb))
+
+
+@pytest.mark.parametrize("gone", ["DATASET/train/3", "DATASET/test/1"])
+def test_rafdb_without_a_class_s_folder_is_refused(rafdb, gone):
+    (rafdb / gone).rename(rafdb / "gone")
+    with pytest.raises(InputError, match="does not hold RAF-DB"):
+        list(list_rafdb(rafdb))
+
+
+def test_affectnet_takes_the_images_on_which_folder_and_csv_agree(affectnet):
+    found = labels(list_affectnet(affectnet))
+    assert len(found) == 16, "equal names in two folders are two images"
+    kept = {name: emotion for name, emotion in found.items() if emotion in EMOTIONS}
+    assert kept == {f"{word}/image0000000.jpg": EMOTIONS[emotion_code(word)] for word in
+                    ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")}  # fmt: skip
+    assert found["contempt/image0000000.jpg"] == "contempt is not among the seven emotions"
+    assert found["happy/image0000001.jpg"] == found["contempt/image0000001.jpg"] == "labels.csv and the folder disagree"
+
+
+def test_affectnet_by_folder_or_by_csv_drops_contempt_by_the_final_label(affectnet):
+    contempt = "contempt is not among the seven emotions"
+    folder, table = (labels(list_affectnet(affectnet, choice)) for choice in ("folder", "csv"))
+    assert {name for name, about in folder.items() if about == contempt} == {
+        "contempt/image0000000.jpg", "contempt/image0000001.jpg"}  # fmt: skip
+    assert {name for name, about in table.items() if about == contempt} == {
+        "contempt/image0000000.jpg", "disgust/image0000001.jpg"}  # fmt: skip
+    assert folder["disgust/image0000001.jpg"] == "disgust" and table["contempt/image0000001.jpg"] == "angry"
+
+
+def test_affectnet_is_found_one_folder_deeper(affectnet, tmp_path):
+    (tmp_path / "download").mkdir()
+    affectnet.rename(tmp_path / "download" / "archive")
+    assert sum(isinstance(item, Entry) for item in list_affectnet(tmp_path / "download")) == 7
+
+
+def test_affectnet_s_rows_and_files_without_each_other_are_named(affectnet):
+    with open(affectnet / "labels.csv", "a") as file:
+        file.write("90,fear/image0000009.jpg,fear,0.5\n91,sad/image0000000.jpg,happy,0.5\n")
+        file.write("92,fear/image0000008.jpg,boredom,0.5\n")
+    for name in ("sad/image0000007.jpg", "fear/image0000008.jpg", "other.jpg"):
+        (affectnet / name).write_bytes(picture(7))
+    (affectnet / "joy").mkdir()
+    (affectnet / "joy" / "x.jpg").write_bytes(picture(8))
+    found = labels(list_affectnet(affectnet))
+    assert found["fear/image0000009.jpg"] == "in labels.csv, but there is no such file"
+    assert found["sad/image0000007.jpg"] == "no row in labels.csv"
+    assert found["sad/image0000000.jpg"] == "rows in labels.csv contradict each other"
+    assert found["fear/image0000008.jpg"] == "label 'boredom' in labels.csv is not an emotion"
+    assert found["affectnet/other.jpg"] == found["joy/x.jpg"] == "not in a class's folder"
+
+
+def test_affectnet_without_its_csv_names_the_field_that_helps(affectnet):
+    (affectnet / "labels.csv").unlink()
+    with pytest.raises(InputError, match="set affectnet_labels = 'folder'"):
+        list(list_affectnet(affectnet))
+    assert len(labels(list_affectnet(affectnet, "folder"))) == 16
+    with pytest.raises(InputError, match="'affectnet_labels' is 'both', but it takes one of: agree, folder, csv"):
+        DataConfig(affectnet_labels="both")
+
+
+def test_another_choice_of_labels_packs_the_store_again(affectnet, tmp_path):
+    agree = pack({"affectnet": affectnet}, tmp_path / "faces")
+    assert agree.manifest["knobs"] == {"affectnet_labels": "agree"} and len(agree) == 7
+    assert agree.manifest["audit"]["affectnet"]["rejected"]["labels.csv and the folder disagree"] == 8
+    assert len(pack({"affectnet": affectnet}, tmp_path / "faces", DataConfig(affectnet_labels="csv"))) == 14
+
+
+def own(tmp_path: Path, rows: list[tuple]) -> Path:
+    """A CSV of own faces beside four pictures."""
+    for number in range(4):
+        (tmp_path / "mine" / f"{number}.png").parent.mkdir(exist_ok=True)
+        (tmp_path / "mine" / f"{number}.png").write_bytes(picture(200 + number))
+    return write_csv(tmp_path / "mine" / "faces.csv", rows)
+
+
+def test_own_faces_come_with_any_of_the_labels(tmp_path):
+    rows = [
+        ("0.png", "Happiness", "31", "F"),
+        ("1.png", "", "4.5", ""),
+        ("2.png", "angry", "", "male"),
+        ("3.png", "", "", "1"),
+    ]
+    table = own(tmp_path, [("file", "emotion", "age", "gender"), *rows])
+    found = read_source("mine", table, DataConfig()).table.to_pandas()
+    assert found["emotion"].tolist() == [EMOTIONS.index("happy"), -1, EMOTIONS.index("angry"), -1]
+    assert found["gender"].tolist() == [1, -1, 0, 1] and found["age"].tolist()[:2] == [31.0, 4.5]
+    assert found["age"].isna().tolist() == [False, False, True, True]
+    assert found["name"].tolist() == ["0.png", "1.png", "2.png", "3.png"] and found["split"].isna().all()
+
+
+@pytest.mark.parametrize("column", ["emotion", "age", "gender"])
+def test_own_faces_may_have_one_column_of_labels_alone(tmp_path, column):
+    value = {"emotion": "fear", "age": "20", "gender": "female"}[column]
+    (first, *_) = list_own(own(tmp_path, [("file", column, "note"), ("0.png", value, "x")]))
+    assert isinstance(first, Entry)
+    assert (first.emotion != -1, not math.isnan(first.age), first.gender != -1) == tuple(
+        column == name for name in ("emotion", "age", "gender")
+    )
+
+
+def test_every_row_and_file_that_cannot_be_used_is_named_with_its_reason(tmp_path):
+    rows = {
+        "0.png": ("hapy", "", "", "emotion is 'hapy'; did you mean 'happy'?"),
+        "./1.png": ("bored", "", "", "emotion is 'bored', which is not one of"),
+        "2.png": ("", "140", "", "age is 140, which is not 0 to 116"),
+        "x/../3.png": ("", "-1", "", "age is -1, which is not 0 to 116"),
+        "../secret.png": ("", "3", "", "lies outside the folder of the CSV file"),
+        "/etc/passwd.png": ("", "3", "", "lies outside the folder of the CSV file"),
+        "gone.png": ("", "3", "", "in the CSV file, but there is no such file"),
+        "notes.txt": ("", "3", "", "not .jpg, .jpeg, .png"),
+        "": ("", "3", "", "no file is named in the row"),
+    }
+    table = own(tmp_path, [("file", "emotion", "age", "gender"), *((name, *rest[:3]) for name, rest in rows.items())])
+    (tmp_path / "mine" / "extra.png").write_bytes(picture(250))
+    reasons = [reason for _, reason in list_own(table)]
+    for (*_, words), reason in zip(rows.values(), reasons, strict=False):
+        assert words in reason
+    assert reasons[len(rows) :] == ["no row in faces.csv"]
+    for cells, words in ((("old", ""), "age is 'old', which is not a number"), (("nan", ""), "age is nan"),
+                         (("", "x"), "gender is 'x'"), (("", ""), "the row has no label")):  # fmt: skip
+        ((_, reason), *_) = list_own(own(tmp_path, [("file", "age", "gender"), ("0.png", *cells)]))
+        assert words in reason
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (("path", "emotion"), "lacks the column file"),
+        (("file", "note"), "has no labels"),
+        (("file", "emotions", "age"), "has a column 'emotions'; did you mean 'emotion'?"),
+        (("file", "Gender", "age"), "did you mean 'gender'?"),
+    ],
+)
+def test_a_csv_of_own_faces_with_wrong_columns_is_told_in_one_sentence(tmp_path, header, words):
+    with pytest.raises(InputError, match=words.replace("?", r"\?")) as caught:
+        list(list_own(own(tmp_path, [header, *[("0.png", "1", "2")[: len(header)]]])))
+    assert "\n" not in str(caught.value)
+
+
+def test_own_faces_are_packed_beside_a_dataset_and_again_when_a_label_changes(tmp_path, rafdb):
+    table = own(tmp_path, [("file", "emotion"), *((f"{n}.png", "sad") for n in range(4))])
+    folders, problems = fetch_all("sample", [], tmp_path / "work", own=str(table), drawn=60)
+    assert folders == {"own": table} and not problems
+    (tmp_path / "paths.json").write_text(f'{{"rafdb": "rafdb", "kdef": "{table}"}}')
+    folders = load_paths(tmp_path / "paths.json")
+    store = pack(folders, tmp_path / "faces")
+    assert store.faces.groupby("dataset").size().to_dict() == {"kdef": 4, "rafdb": 14}
+    before = fingerprint(folders, DataConfig())
+    table.write_text(table.read_text().replace("sad", "happy", 1))
+    assert fingerprint(folders, DataConfig())["kdef"] != before["kdef"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"rafdb": "faces.csv"}', "There is no dataset 'rafdb' in a CSV file"),
+        ('{"My Faces": "faces.csv"}', "There is no dataset 'My Faces' in a CSV file"),
+        ('{"kdef": "none.csv"}', "none.csv, does not exist; correct the path"),
+        ('{"kdef": "folder"}', "There is no dataset 'kdef'; choose from: fer2013"),
+    ],
+)
+def test_a_wrong_name_or_place_of_own_faces_is_told_in_one_sentence(tmp_path, content, words):
+    (tmp_path / "paths.json").write_text(content)
+    with pytest.raises(InputError, match=words):
+        load_paths(tmp_path / "paths.json")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=120))
+def test_any_bytes_as_a_csv_of_own_faces_are_items_or_one_sentence(tmp_path_factory, content):
+    table = tmp_path_factory.mktemp("any") / "faces.csv"
+    for text in (content, b"file,emotion,age,gender\n" + content):
+        table.write_bytes(text)
+        try:
+            items = list(list_own(table))
+        except InputError as error:
+            assert "faces.csv" in str(error)
+        else:
+            assert all(isinstance(item, Entry) or item[1] for item in items)
+
+
+@pytest.mark.parametrize(("word", "emotion"), [("Happiness", "happy"), (" ANGER ", "angry"), ("fearful", "fear"),
+                                               ("surprised", "surprise"), ("contempt", None), ("", None)])  # fmt: skip
+def test_emotions_are_known_in_the_usual_spellings_and_no_others(word, emotion):
+    code = emotion_code(word)
+    assert (None if code is None else EMOTIONS[code]) == emotion
+    assert [gender_code(text) for text in ("M", "woman", "0", "1", "other")] == [0, 1, 0, 1, None]
