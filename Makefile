@@ -6,7 +6,7 @@ PYTHON313 ?= $(firstword $(shell for p in python3.13 $$HOME/.pyenv/versions/3.13
 .PHONY: demo test lint notebooks colab constraints clean
 
 demo: .venv/installed  ## draw faces, run notebooks 01 to 06, say what was reached and where it lies
-	.venv/bin/python tools/run_notebooks.py
+	.venv/bin/python -m tools.run_notebooks
 
 test: lint .venv/installed  ## lint, the check of generated files and all tests
 	.venv/bin/python -m pytest
@@ -16,10 +16,10 @@ test: lint .venv/installed  ## lint, the check of generated files and all tests
 lint: .venv/installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/python tools/build_notebooks.py --check
+	.venv/bin/python -m tools.build_notebooks --check
 
-notebooks: .venv/installed  ## build notebooks and README's table from notebooks/src
-	.venv/bin/python tools/build_notebooks.py
+notebooks: .venv/installed  ## build the notebooks, the guide and README's table from notebooks/src
+	.venv/bin/python -m tools.build_notebooks
 
 colab: .venv-colab/installed  ## run the notebooks on Colab's Python version with Colab's library versions
 	.venv-colab/bin/python -m pytest tests/test_notebooks.py tests/test_session.py

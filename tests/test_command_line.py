@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.__main__ import main
+from helpers.__main__ import _parser, _train_config, main
 from helpers.config import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,14 +29,16 @@ def paths_file(sample_folders, tmp_path) -> Path:
     return path
 
 
-def test_every_step_runs_in_order_from_the_paths_of_two_folders(workspace, paths_file, capsys):
+def test_every_step_runs_in_order_from_the_paths_of_four_folders(workspace, paths_file, capsys):
     assert main(["check"]) == 0
     assert main(["train", "--data_paths", str(paths_file), *TINY]) == 0
     assert main(["preview"]) == 0
     assert main(["evaluate"]) == 0
     assert main(["export"]) == 0
     run = workspace / "runs" / "run-1"
-    assert (run / "model.onnx").exists() and (workspace / "preview" / "augmentation.png").exists()
+    assert (run / "model.onnx").exists()
+    assert {path.stem for path in (workspace / "preview").iterdir()} == {"class_balance", *(
+        f"augmentation_{group}" for group in ("geometric", "colour", "noise", "blur", "cutout"))}  # fmt: skip
     assert set(json.loads((run / "metrics.json").read_text())) >= {"train", "validation", "test", "gap", "onnx"}
     printed = capsys.readouterr().out
     assert "epoch 1" in printed and "Emotion accuracy" in printed and "drawn faces" in printed
@@ -46,6 +48,54 @@ def test_a_run_goes_where_save_dir_says(workspace, paths_file, tmp_path):
     where = ["--save_dir", str(tmp_path / "mine"), "--run", "a"]
     assert main(["train", "--data_paths", str(paths_file), *where, *TINY]) == 0
     assert (tmp_path / "mine" / "a" / "checkpoints" / "best.pt").exists()
+
+
+METHOD_2 = "train --data_paths dataset_paths.json --epochs 100 --batch_size 64 --backbone efficientnet_b2 --patience 15"
+"""The document's second method, word for word after the module's name."""
+
+
+def test_method_2_asks_for_what_the_document_says_and_is_tried_with_little(workspace, capsys):
+    args = _parser().parse_args([*METHOD_2.split(), "--lr", "0.0001", "--img_size", "224", "--save_dir", "out"])
+    assert _train_config(args, workspace / "none") == RECIPES["seed"]
+    assert main(["download", "--source", "sample", "--sample_faces", "200"]) == 0
+    little = METHOD_2.replace("100", "1").replace("64", "32").replace("efficientnet_b2", "test_efficientnet").split()
+    assert main([*little, "--weights", "none", "--img_size", "32", "--workers", "0", "--tensorboard"]) == 0
+    run, printed = workspace / "runs" / "run-1", capsys.readouterr()
+    assert "contempt is not among the seven emotions" in printed.out, "the paths file is found in the workspace"
+    assert "test_efficientnet with" in printed.out + printed.err and "of them trainable" in printed.out + printed.err
+    assert json.loads((run / "results.json").read_text())["epochs"] == 1
+    assert "epoch 1, loss" in (run / "train.log").read_text() and list((run / "tensorboard").iterdir())
+
+
+def test_a_run_goes_on_with_its_own_config_unless_a_knob_says_otherwise(workspace, paths_file, capsys):
+    assert main(["train", "--data_paths", str(paths_file), *TINY]) == 0
+    assert main(["train"]) == 0, "the recipe and the knobs are those of the run"
+    assert main(["train", "--lr", "0.001"]) == 2
+    assert "was started with another config (lr 0.002 -> 0.001)" in capsys.readouterr().err
+    assert main(["train", "--recipe", "seed"]) == 2
+
+
+def test_own_faces_and_the_choice_of_labels_come_from_the_line(workspace, sample_folders, capsys):
+    mine = workspace / "mine"
+    mine.mkdir()
+    images = sorted((sample_folders["utkface"] / "UTKFace").glob("3*.jpg"))[:20]
+    for path in images:
+        shutil.copy(path, mine / path.name)
+    (mine / "faces.csv").write_text("\n".join(["file,age", *(f"{path.name},30" for path in images)]))
+    assert main(["download", "--datasets", "--own_faces", str(mine / "faces.csv")]) == 0
+    assert json.loads((workspace / "dataset_paths.json").read_text()) == {"own": str(mine / "faces.csv")}
+    own = json.loads((workspace / "faces" / "faces" / "manifest.json").read_text())["sources"]["own"]
+    assert own["handle"] == "a CSV file" and not own["drawn"]
+    (workspace / "paths.json").write_text(json.dumps({"affectnet": str(sample_folders["affectnet"])}))
+    for labels in ("agree", "folder"):
+        where = ["--data_paths", str(workspace / "paths.json"), "--faces", labels, "--affectnet_labels", labels]
+        assert main(["preview", *where]) == 0
+    rows = [json.loads((workspace / "faces" / labels / "manifest.json").read_text())["rows"]
+            for labels in ("agree", "folder")]  # fmt: skip
+    assert rows[0] < rows[1]
+    capsys.readouterr()
+    assert main(["preview", "--faces", "agree", "--affectnet_labels", "csv"]) == 2
+    assert "give --data_paths with it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -78,6 +128,8 @@ def test_wrong_paths_are_one_sentence_and_leave_no_store_and_no_run(workspace, c
         (["--epochs", "0"], "'epochs' is 0"),
         (["--lr", "7"], "'lr' is 7.0"),
         (["--backbone", "resnet1"], "timm has no backbone 'resnet1'"),
+        (["--augment_without", "blur"], "names a technique 'blur' that does not exist"),
+        (["--affectnet_labels", "both"], "'affectnet_labels' is 'both'"),
     ],
 )
 def test_wrong_knobs_are_one_sentence_and_leave_no_run(workspace, paths_file, capsys, arguments, words):
@@ -146,13 +198,14 @@ def test_kaggle_s_refusal_of_one_dataset_leaves_the_other_usable(
         return str(sample_folders["fer2013"])
 
     monkeypatch.setattr(kagglehub, "dataset_download", download)
-    assert main(["download"]) == 0
+    two = ["download", "--datasets", "fer2013", "utkface"]
+    assert main(two) == 0
     printed = capsys.readouterr()
     assert "warning: Kaggle did not deliver jangedoo/utkface-new" in printed.err and "403" in printed.err
     assert list(json.loads((workspace / "dataset_paths.json").read_text())) == ["fer2013"]
 
     (workspace / "dataset_paths.json").write_text(json.dumps({"utkface": str(by_hand)}))
-    assert main(["download", "--faces", "both"]) == 0, "the folder that was named by hand serves until then"
+    assert main([*two, "--faces", "both"]) == 0, "the folder that was named by hand serves until then"
     assert f"Until then {by_hand} is used" in capsys.readouterr().err
     assert set(json.loads((workspace / "dataset_paths.json").read_text())) == {"fer2013", "utkface"}
 

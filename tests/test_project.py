@@ -129,7 +129,7 @@ def test_generated_files_are_up_to_date():
 def test_check_fails_on_one_differing_byte(monkeypatch, tmp_path, capsys):
     copy = tmp_path / "project"
     shutil.copytree(ROOT / "notebooks", copy / "notebooks")
-    for name in ("README.md", "pyproject.toml"):
+    for name in ("README.md", "pyproject.toml", "COLAB_PRODUCTION_TRAINING.md"):
         shutil.copy(ROOT / name, copy / name)
     monkeypatch.setattr(build_notebooks, "ROOT", copy)
     monkeypatch.setattr(build_notebooks, "SOURCES", copy / "notebooks" / "src")

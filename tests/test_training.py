@@ -5,14 +5,18 @@ import json
 import os
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers.config import InputError, recipe
 from helpers.data.store import pack
+from helpers.session.gpu import Gpu
 from helpers.training import fit as fit_module
+from helpers.training.board import Board
 from helpers.training.checkpoints import load_checkpoint, save_checkpoint
 from helpers.training.fit import fit, load_best
 from helpers.training.model import FaceModel, Reader, create_model, parameter_counts
@@ -38,7 +42,7 @@ def interrupt_at(step: int):
     return on_step
 
 
-@pytest.mark.parametrize(("workers", "step"), [(0, 3), (1, 12), (2, 17)])
+@pytest.mark.parametrize(("workers", "step"), [(0, 3), (1, 11), (2, 15)])
 def test_an_interrupted_run_goes_on_to_the_same_weights_as_one_never_stopped(
     store, tiny_config, trained, tmp_path, workers, step
 ):
@@ -281,3 +285,57 @@ def test_predictions_come_back_in_the_order_that_was_asked_for(store, trained):
         alone = predict(model, store, rows[place : place + 1])
         assert torch.allclose(together.outputs["emotion"][place], alone.outputs["emotion"][0], atol=1e-4)
         assert together.targets.emotion[place] == store.faces["emotion"][rows[place]]
+
+
+def test_a_finished_run_leaves_its_results_its_log_and_its_parameters(trained, store):
+    results = json.loads((trained.folder / "results.json").read_text())
+    assert results["epochs"] == 2 and results["finished"] is True and results["last"] == trained.history[-1]
+    assert results["best"] == max(trained.history, key=lambda row: (row["val_emotion_accuracy"], -row["val_loss"]))
+    total, trainable = parameter_counts(load_best(trained))
+    assert (results["parameters"], results["trainable_parameters"]) == (total, trainable)
+    assert results["training_faces"] == len(store.rows("train"))
+    lines = (trained.folder / "train.log").read_text().splitlines()
+    assert f"{total:,} parameters, {trainable:,} of them trainable" in lines[0]
+    assert [line for line in lines if "epoch 2, loss" in line] and "GPU" not in lines[-1]
+
+
+def test_each_line_of_the_log_is_also_handed_out(store, tiny_config, tmp_path):
+    lines = []
+    fit(dataclasses.replace(tiny_config, epochs=1), store, tmp_path / "run", on_log=lines.append)
+    assert [line[21:] for line in (tmp_path / "run" / "train.log").read_text().splitlines()] == lines
+    assert lines[0].startswith("start with step 0") and lines[1].startswith("epoch 1")
+
+
+def test_a_hot_gpu_stands_in_the_history_and_in_the_log(store, tiny_config, tmp_path, monkeypatch):
+    gpus = (Gpu("Tesla T4", 16.1, 61), Gpu("Tesla T4", 16.1, 89, "heat"))
+    monkeypatch.setattr(fit_module, "read_gpus", lambda: gpus)
+    run = fit(dataclasses.replace(tiny_config, epochs=1), store, tmp_path / "run")
+    assert (run.history[0]["gpu_temperature"], run.history[0]["gpu_slowed_by"]) == (89, "heat")
+    assert "GPU 89 °C, slowed down by heat" in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_tensorboard_shows_the_history_and_nothing_else_after_a_resume(trained, tmp_path):
+    run = Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
+    whole, run.history = run.history, run.history[:1]
+    board = Board()
+    board.on_epoch(run)
+    run.history = whole
+    board.on_epoch(run)
+    Board().on_epoch(run)  # the run goes on in another process
+    found = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    assert {"loss/train", "loss/val", "emotion_accuracy/val", "age_mae/train", "run/lr"} <= set(found.Tags()["scalars"])
+    for tag, name in (("loss/val", "val_loss"), ("run/lr", "lr")):
+        points = [(event.step, event.value) for event in found.Scalars(tag)]
+        assert points == [(row["epoch"], pytest.approx(row[name])) for row in whole]
+
+
+def test_without_tensorboard_its_switch_is_refused_in_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match="TensorBoard is not installed; run: pip install tensorboard"):
+        Board()
+
+
+def test_a_technique_that_does_not_exist_is_refused_before_anything_is_written(store, tiny_config, tmp_path):
+    with pytest.raises(InputError, match="'augment_without' names a technique 'snow'"):
+        fit(dataclasses.replace(tiny_config, augment_without="snow"), store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Builds notebooks/*.ipynb and README's table from notebooks/src/*.py; ``--check`` fails on one differing byte.
+"""Builds the notebooks, the guide and README's table from notebooks/src; ``--check`` fails on one differing byte.
 
 A source holds one notebook in the percent format, without what all of them share: the badge, the links to the
 neighbours and the set-up cell, which stands once in ``notebooks/src/_setup.py``.
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+
+from tools.guide import guide_text
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "notebooks" / "src"
@@ -42,6 +44,8 @@ def build() -> dict[Path, str]:
     readme = ROOT / "README.md"
     before, rest = readme.read_text().split(_MARKS[0])
     files[readme] = before + _MARKS[0] + "\n" + readme_table() + _MARKS[1] + rest.split(_MARKS[1])[1]
+    template = (SOURCES / "_guide.md").read_text()
+    files[ROOT / "COLAB_PRODUCTION_TRAINING.md"] = guide_text(template, _setup_source(), sources(), repository())
     return files
 
 

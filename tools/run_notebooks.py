@@ -15,7 +15,6 @@ from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
 
-sys.path.insert(0, str(ROOT))
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the kernels would each print four lines about it
 
 DEMO = {
@@ -42,7 +41,7 @@ def run_notebook(path: Path, parameters: dict, executed: Path, echo: bool = True
 
     Args:
         path: the notebook.
-        parameters: name -> value, set in a cell after the one tagged ``parameters``.
+        parameters: name -> value, set in a cell after each one tagged ``parameters`` that knows them.
         executed: where the executed copy goes.
         echo: show what the cells print.
 
@@ -51,16 +50,7 @@ def run_notebook(path: Path, parameters: dict, executed: Path, echo: bool = True
         CellExecutionError: a cell failed.
     """
     notebook = nbformat.read(path, as_version=4)
-    if parameters:
-        place = next(
-            (i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])), None
-        )
-        known = notebook.cells[place].source if place is not None else ""
-        unknown = [name for name in parameters if f"{name} = " not in known]
-        if unknown:
-            raise ValueError(f"{path.name} has no parameter {', '.join(unknown)}.")
-        lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-        notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(lines))
+    _set_parameters(notebook, parameters, path.name)
     client = (_EchoingClient if echo else NotebookClient)(
         notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     )
@@ -70,6 +60,21 @@ def run_notebook(path: Path, parameters: dict, executed: Path, echo: bool = True
         executed.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, executed)
     return notebook
+
+
+def _set_parameters(notebook: nbformat.NotebookNode, parameters: dict, name: str) -> None:
+    """Put a cell that sets the parameters behind each cell that is tagged so and knows one of them."""
+    cells, known = [], set()
+    for cell in notebook.cells:
+        cells.append(cell)
+        if "parameters" in cell.metadata.get("tags", []):
+            here = [parameter for parameter in parameters if f"{parameter} = " in cell.source]
+            known |= set(here)
+            lines = [f"{parameter} = {parameters[parameter]!r}" for parameter in here]
+            cells += [nbformat.v4.new_code_cell("\n".join(lines))] if lines else []
+    if unknown := [parameter for parameter in parameters if parameter not in known]:
+        raise ValueError(f"{name} has no parameter {', '.join(unknown)}.")
+    notebook.cells = cells
 
 
 def main() -> int:

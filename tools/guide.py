@@ -1,0 +1,114 @@
+"""Builds COLAB_PRODUCTION_TRAINING.md: the prose of notebooks/src/_guide.md around every cell and every fact."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import jupytext
+import pandas as pd
+
+from helpers.config import CRITERIA, RECIPES, TRAINING_FACES, TrainConfig, recipe
+from helpers.data.augment import TECHNIQUES
+from helpers.data.sources import SOURCES
+from helpers.session.gpu import offers_table
+
+
+def guide_text(template: str, setup: str, sources: list[Path], repository: str) -> str:
+    """The guide.
+
+    Args:
+        template: Markdown with places for the tables and the steps.
+        setup: the set-up cell in the percent format.
+        sources: the notebooks' sources in order.
+        repository: the project's address.
+    """
+    seed = recipe("seed")
+    places = {
+        "datasets": datasets_table(),
+        "gpus": _frame(offers_table(TRAINING_FACES, seed.epochs, seed.img_size)),
+        "epochs": str(seed.epochs),
+        "faces": f"{TRAINING_FACES:,}",
+        "steps": "\n\n".join(_step(number, source, setup) for number, source in enumerate(sources, start=1)),
+        "criteria": criteria_table(),
+        "knobs": knobs_table(),
+        "techniques": techniques_table(),
+        "repository": repository,
+    }
+    for name, text in places.items():
+        template = template.replace(f"{{{name}}}", text)
+    return template
+
+
+def _step(number: int, source: Path, setup: str) -> str:
+    """One notebook as a step: its title, prose and cells; the first one with the set-up cell."""
+    first, *cells = jupytext.reads(source.read_text(), fmt="py:percent").cells
+    title, _, text = first.source.partition("\n")
+    parts = [f"## Step {number}: {title.removeprefix('# ').partition(' ')[2]}", text.strip()]
+    if number == 1:
+        parts += ["### Set up", _fence(jupytext.reads(setup, fmt="py:percent").cells[0].source)]
+    for cell in cells:
+        parts.append(_fence(cell.source) if cell.cell_type == "code" else f"#{cell.source}")
+    return "\n\n".join(parts)
+
+
+def _fence(code: str) -> str:
+    return f"```python\n{code}\n```"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def _frame(frame: pd.DataFrame) -> str:
+    """A data frame as a Markdown table."""
+    return _table(list(frame.columns), [[str(cell) for cell in row] for row in frame.itertuples(index=False)])
+
+
+def datasets_table() -> str:
+    """The datasets with what they hold, their size and their terms."""
+    rows = [
+        [
+            f"{source.title} (`{name}`)",
+            f"[`{source.handle}`](https://www.kaggle.com/datasets/{source.handle})",
+            source.labels,
+            f"{source.images:,}",
+            f"{source.megabytes} MB",
+            source.terms,
+        ]
+        for name, source in SOURCES.items()
+    ]
+    return _table(["Dataset", "On Kaggle", "Labels", "Images", "About", "Terms"], rows)
+
+
+def criteria_table() -> str:
+    """The criteria of a finished model."""
+    rows = [
+        [criterion.title, f"{'at least' if criterion.at_least else 'at most'} {criterion.bound:g} {criterion.unit}"]
+        for criterion in CRITERIA.values()
+    ]
+    return _table(["Criterion", "Passed with"], rows)
+
+
+def knobs_table() -> str:
+    """Every knob with its values in the recipes, its range and what it does."""
+    rows = []
+    for knob in fields(TrainConfig):
+        about = knob.metadata
+        values = [f"{getattr(config, knob.name)}" or "none" for config in RECIPES.values()]
+        allowed = ", ".join(about["choices"]) if "choices" in about else "text"
+        if "low" in about:
+            allowed = f"{about['low']:g} to {about['high']:g}"
+        rows.append([f"`{knob.name}`", *values, allowed, f"{about['label']}. {about['help']}"])
+    return _table(["Knob", *(f"`{name}`" for name in RECIPES), "Allowed", "What it does"], rows)
+
+
+def techniques_table() -> str:
+    """Every augmentation technique with its probability and its amount at strength 1."""
+    rows = [
+        [f"`{name}`", technique.group, f"{technique.probability:.0%}", technique.amount(1.0)]
+        for name, technique in TECHNIQUES.items()
+    ]
+    return _table(["Technique", "Group", "Applied to", "At most"], rows)
