@@ -145,7 +145,7 @@ def rejects_table(report: dict[str, dict], examples: int = 2) -> pd.DataFrame:
 def audit_table(report: dict[str, dict]) -> pd.DataFrame:
     """The audit as a table to read, one column per dataset."""
     lines = {
-        "files rejected": lambda found: sum(found["rejected"].values()),
+        "files left out, by reason below": lambda found: sum(found["rejected"].values()),
         "faces read": lambda found: found["rows"],
         "groups of identical faces": lambda found: found["twin_groups"],
         "  of these with conflicting labels": lambda found: found["conflicting_groups"],

@@ -261,7 +261,7 @@ def fingerprint(folders: dict[str, Path], knobs: DataConfig) -> dict[str, dict]:
             digest.update(f"{_name(path, place)}|{size}|{about}\n".encode())
         found[name] = {
             "handle": source.handle,
-            "terms": source.terms,
+            "terms": "drawn by this project" if is_drawn(place) else source.terms,
             "folder": str(place),
             "drawn": is_drawn(place),
             "listing": digest.hexdigest(),

@@ -22,13 +22,13 @@ FACES = "faces"  # @param {type:"string"}
 # with the columns file, emotion, age and gender, any of the labels missing; it lies among or above the images.
 
 # %%
-from helpers.data.sources import fetch_all, save_paths, source_of
+from helpers.data.sources import fetch_all, save_paths
 from helpers.session.progress import bar
 
 names, show = DATASETS.replace(",", " ").split(), bar("Drawing faces")
 folders, problems = fetch_all(SOURCE, names, workspace.folder, own=OWN_FACES, drawn=SAMPLE_FACES, progress=show)
 save_paths(workspace.paths_file, folders)
-print(*problems, *(f"{name} ({source_of(name, place).terms}): {place}" for name, place in folders.items()), sep="\n")
+print(*problems, *(f"{name}: {place}" for name, place in folders.items()), sep="\n")
 
 # %% [markdown]
 # ## Audit, split and pack
@@ -45,7 +45,8 @@ from helpers.data.store import pack
 knobs = DataConfig(affectnet_labels=AFFECTNET_LABELS)
 store = pack(folders, workspace.faces(FACES), knobs, progress=lambda name: bar(f"Reading {name}"))
 audit = store.manifest["audit"]
-print(f"{len(store)} faces in {store.folder}")
+print(f"{len(store)} faces in {store.folder}", "Terms of the faces:", sep="\n")
+print(*(f"  {name}: {about['terms']}" for name, about in store.manifest["sources"].items()), sep="\n")
 audit_table(audit)
 
 # %% [markdown]
@@ -72,7 +73,8 @@ plots.class_balance(audit, "Faces per class" + (" (drawn faces)" if store.drawn 
 from helpers.data.store import caption
 
 rows = store.examples("train", 6)
-plots.faces([store.image(row) for row in rows], [caption(store.faces.iloc[row]) for row in rows])
+captions = [caption(store.faces.iloc[row]) for row in rows]
+plots.faces([store.image(row) for row in rows], captions, columns=6, title=", ".join(store.manifest["sources"]))
 
 # %% [markdown]
 # ## Keep it
