@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -75,6 +75,8 @@ def train(args: argparse.Namespace, workspace: Workspace) -> None:
         on_epoch=board.on_epoch if board else lambda run: None,
         on_log=tqdm.write,
     )
+    if board:
+        board.on_epoch(run)
     if not run.history:
         print(f"The run {run.folder} has no complete epoch yet; run the same command again to go on.")
         return
@@ -114,8 +116,11 @@ def _train_config(args: argparse.Namespace, folder: Path) -> TrainConfig:
     given = _given(args, TrainConfig)
     if args.config:
         given = read_json(Path(args.config), "an object of training fields") | given
-    if args.recipe is None and Run.exists(folder):
-        return TrainConfig.from_dict(given, Run.open(folder).config)
+    if Run.exists(folder):
+        mine = Run.open(folder).config
+        if args.recipe is None:
+            return TrainConfig.from_dict(given, mine)
+        given = {"batch_size": mine.batch_size} | given  # on a GPU of another size another one would be chosen
     return config_for(inspect_machine(), args.recipe or "seed", **given)
 
 
@@ -127,16 +132,17 @@ def _given(args: argparse.Namespace, kind: type) -> dict:
 def _faces(args: argparse.Namespace, workspace: Workspace):
     """The store to work on: packed from the paths file where one is given or just made, else opened as it is."""
     from helpers.data.sources import load_paths
-    from helpers.data.store import FaceStore, pack
+    from helpers.data.store import FaceStore, pack, packed_knobs
 
-    folder, knobs = workspace.faces(args.faces), _given(args, DataConfig)
+    folder, given = workspace.faces(args.faces), _given(args, DataConfig)
     if args.data_paths or args.step == "download":
         paths = Path(args.data_paths or workspace.paths_file)
         if not paths.exists() and (workspace.folder / paths).exists():
             paths = workspace.folder / paths  # where the download step writes it
-        return pack(load_paths(paths), folder, DataConfig(**knobs), progress=lambda name: bar(f"Reading {name}"))
-    if knobs:
-        raise InputError(f"The field {next(iter(knobs))!r} decides how datasets are packed; give --data_paths with it.")
+        knobs = replace(packed_knobs(folder), **given)
+        return pack(load_paths(paths), folder, knobs, progress=lambda name: bar(f"Reading {name}"))
+    if given:
+        raise InputError(f"The field {next(iter(given))!r} decides how datasets are packed; give --data_paths with it.")
     return FaceStore.open(folder)
 
 

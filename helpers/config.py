@@ -129,7 +129,11 @@ class TrainConfig(_Knobs):
     img_size: int = _knob(224, "Image size", "Pixels a side that the network sees.", low=32, high=512)
     epochs: int = _knob(100, "Epochs", "At most this many passes over the training rows.", low=1, high=1000)
     max_minutes: float = _knob(
-        0.0, "Minutes at most", "Stop cleanly after this many minutes of training; 0 means no limit.", low=0.0, high=1e5
+        0.0,
+        "Minutes at most",
+        "Stop cleanly after this many minutes; start again to go on. 0: no limit.",
+        low=0.0,
+        high=1e5,
     )
     batch_size: int = _knob(64, "Batch size", "Faces per step. Halve it when memory runs out.", low=2, high=4096)
     lr: float = _knob(1e-4, "Learning rate", "AdamW's peak step size.", low=1e-6, high=0.1, log=True)
@@ -228,8 +232,8 @@ RECIPES = {
 }
 """Every recipe is a full config.
 
-``seed``: what this project grew from, for a GPU. ``small``: timm's smallest ResNet from random weights, for ten minutes
-or so on two CPU cores; too short for mixing to pay. ``demo``: the same for the few thousand drawn faces.
+``seed``: what this project grew from, for a GPU. ``small``: timm's smallest ResNet from random weights, for about
+half an hour on two CPU cores; too short for mixing to pay. ``demo``: the same for the few thousand drawn faces.
 """
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from helpers.__main__ import _parser, _train_config, main
 from helpers.config import RECIPES
+from helpers.session import runtime
+from helpers.session.gpu import Gpu
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--recipe", "demo", "--img_size", "32", "--epochs", "1", "--batch_size", "32", "--workers", "0"]
@@ -73,6 +75,18 @@ def test_a_run_goes_on_with_its_own_config_unless_a_knob_says_otherwise(workspac
     assert main(["train", "--lr", "0.001"]) == 2
     assert "was started with another config (lr 0.002 -> 0.001)" in capsys.readouterr().err
     assert main(["train", "--recipe", "seed"]) == 2
+
+
+def test_a_run_goes_on_with_its_batch_size_on_a_gpu_of_another_size(workspace, monkeypatch):
+    args = _parser().parse_args(["train", "--recipe", "seed"])
+    for name, memory, existing, size in (("T4", 16.1, False, 64), ("A100", 42.9, True, 64), ("A100", 42.9, False, 128)):
+        monkeypatch.setattr(runtime, "read_gpus", lambda name=name, memory=memory: (Gpu(name, memory),))
+        folder = workspace / ("run" if existing or name == "T4" else "other")
+        config = _train_config(args, folder)
+        assert config.batch_size == size
+        folder.mkdir(exist_ok=True)
+        config.save(folder / "config.json")
+        (folder / "manifest.json").write_text("{}")
 
 
 def test_own_faces_and_the_choice_of_labels_come_from_the_line(workspace, sample_folders, capsys):

@@ -25,7 +25,7 @@ RAFDB = {1: "surprise", 2: "fear", 3: "disgust", 4: "happy", 5: "sad", 6: "angry
 
 def picture(number: int) -> bytes:
     """An encoded picture that no other number has."""
-    pixels = np.full((8, 8, 3), (number % 251, number // 251, 7), np.uint8)
+    pixels = np.full((16, 16, 3), (number % 251, number // 251, 7), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
@@ -217,6 +217,7 @@ def test_another_choice_of_labels_packs_the_store_again(affectnet, tmp_path):
     assert agree.manifest["knobs"] == {"affectnet_labels": "agree"} and len(agree) == 7
     assert agree.manifest["audit"]["affectnet"]["rejected"]["labels.csv and the folder disagree"] == 8
     assert len(pack({"affectnet": affectnet}, tmp_path / "faces", DataConfig(affectnet_labels="csv"))) == 14
+    assert len(pack({"affectnet": affectnet}, tmp_path / "faces")) == 14, "packing again keeps what was chosen"
 
 
 def own(tmp_path: Path, rows: list[tuple]) -> Path:
@@ -282,7 +283,8 @@ def test_every_row_and_file_that_cannot_be_used_is_named_with_its_reason(tmp_pat
         (("path", "emotion"), "lacks the column file"),
         (("file", "note"), "has no labels"),
         (("file", "emotions", "age"), "has a column 'emotions'; did you mean 'emotion'?"),
-        (("file", "Gender", "age"), "did you mean 'gender'?"),
+        (("file", "sex", "age"), "has a column 'sex'; did you mean 'gender'?"),
+        (("file", "age", "Age"), "has more than one column age"),
     ],
 )
 def test_a_csv_of_own_faces_with_wrong_columns_is_told_in_one_sentence(tmp_path, header, words):
@@ -304,6 +306,59 @@ def test_own_faces_are_packed_beside_a_dataset_and_again_when_a_label_changes(tm
     assert fingerprint(folders, DataConfig())["kdef"] != before["kdef"]
 
 
+def test_columns_and_files_may_be_written_as_other_programs_write_them(tmp_path):
+    table = own(tmp_path, [("File", "EMOTION", "Gender"), (".\\0.png", "Happy", "1.0"), ("1.png", "sad", "0.0")])
+    found = read_source("mine", table, DataConfig()).table.to_pandas()
+    assert found["gender"].tolist() == [1, 0] and found["name"].tolist() == ["0.png", "1.png"]
+
+
+def test_a_row_with_a_surplus_cell_is_not_read_with_its_labels_shifted(tmp_path):
+    table = own(tmp_path, [("file", "emotion", "age", "gender"), ("0.png", "happy", "25", "1", "male"),
+                           ("1.png", "happy", "25", "male")])  # fmt: skip
+    first, second, *_ = list_own(table)
+    assert first[1] == "more cells than columns in the row" and second.gender == 0
+
+
+def test_a_quote_that_is_never_closed_does_not_swallow_the_rows_behind_it(tmp_path):
+    table = own(tmp_path, [])
+    table.write_text('file,emotion\n"0.png,happy\n1.png,sad\n')
+    with pytest.raises(InputError, match="cannot be read as CSV"):
+        list(list_own(table))
+    table.write_text("file,emotion\n")
+    with pytest.raises(InputError, match="has no rows below its header"):
+        list(list_own(table))
+
+
+def test_own_faces_are_found_from_a_path_with_dots_in_it(tmp_path, monkeypatch):
+    table = own(tmp_path, [("file", "age"), ("0.png", "30")])
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "paths.json").write_text('{"mine": "../mine/faces.csv"}')
+    found = load_paths(tmp_path / "below" / "paths.json")
+    assert found == {"mine": table} and read_source("mine", found["mine"], DataConfig()).table.num_rows == 1
+    monkeypatch.chdir(tmp_path / "below")
+    assert isinstance(next(list_own(Path("../mine/faces.csv"))), Entry)
+    folders, _ = fetch_all("sample", [], tmp_path / "work", own=" ../mine/faces.csv ", drawn=60)
+    assert folders == {"own": table}
+
+
+@pytest.mark.parametrize("place", ["mine", "faces.txt", "~nobody/faces.csv", "none.csv"])
+def test_own_faces_that_are_not_a_csv_file_are_told_in_one_sentence(tmp_path, place):
+    with pytest.raises(InputError, match=r"a \.csv file was expected|faces\.csv, does not exist|none\.csv, does not"):
+        fetch_all("sample", [], tmp_path, own=place, drawn=60)
+
+
+def test_a_name_that_no_file_can_have_costs_only_its_row(tmp_path, rafdb, affectnet):
+    names = ("x" * 300 + ".png", "/data/i.png", "a\0b.png")
+    table = own(tmp_path, [("file", "age"), ("0.png", "30"), *((name, "3") for name in names)])
+    for path, row in ((rafdb / "train_labels.csv", "{},1\n"), (affectnet / "labels.csv", "90,{},happy,0.5\n")):
+        with open(path, "a") as file:
+            file.writelines(row.format(name) for name in names)
+    folders = {"mine": table, "rafdb": rafdb, "affectnet": affectnet}
+    fingerprint(folders, DataConfig())
+    counts = {name: read_source(name, place, DataConfig()).table.num_rows for name, place in folders.items()}
+    assert counts == {"mine": 1, "rafdb": 14, "affectnet": 7}
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -320,7 +375,7 @@ def test_a_wrong_name_or_place_of_own_faces_is_told_in_one_sentence(tmp_path, co
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=120))
+@given(st.binary(max_size=120) | st.binary(min_size=300, max_size=400))
 def test_any_bytes_as_a_csv_of_own_faces_are_items_or_one_sentence(tmp_path_factory, content):
     table = tmp_path_factory.mktemp("any") / "faces.csv"
     for text in (content, b"file,emotion,age,gender\n" + content):

@@ -69,7 +69,7 @@ def test_training_reduces_large_faces_and_leaves_small_ones(store, tiny_config):
     assert sizes == {(48, 48), (64, 64)}
 
 
-@pytest.mark.parametrize("size", [32, 48, 200])
+@pytest.mark.parametrize("size", [16, 48, 200])
 @pytest.mark.parametrize("strength", [0.5, 1.0, 2.0])
 def test_each_technique_changes_a_face_and_keeps_its_shape(size, strength):
     # An argument that albumentations ignores is a warning there and an error in these tests (see pyproject.toml).
@@ -77,9 +77,10 @@ def test_each_technique_changes_a_face_and_keeps_its_shape(size, strength):
     images, captions = preview_techniques([face], TECHNIQUES, strength)
     assert [caption.partition("\n")[0] for caption in captions] == ["original", *TECHNIQUES]
     for name in TECHNIQUES:
-        images = [show_technique(name, face, strength, seed) for seed in range(6)]  # one draw may be next to nothing
+        images = [show_technique(name, face, strength, seed) for seed in range(6)]
         assert all(image.shape == face.shape and image.dtype == np.uint8 for image in images)
-        assert any(not np.array_equal(image, face) for image in images), f"{name} did nothing"
+        # One draw may be next to nothing, and half of eight percent of 16 pixels is less than one of them.
+        assert size == 16 or any(not np.array_equal(image, face) for image in images), f"{name} did nothing"
 
 
 def test_an_argument_that_albumentations_ignores_is_an_error_here():
@@ -137,13 +138,16 @@ def test_each_technique_can_be_switched_off_by_its_name(store, tiny_config):
 
 
 def test_a_technique_that_does_not_exist_is_refused_by_name():
-    with pytest.raises(InputError, match="a technique 'gaussian noise' that does not exist; did you mean 'Gaussian n"):
-        Augmenter(1.0, "flip, gaussian noise")
+    with pytest.raises(InputError, match="a technique 'clae' that does not exist; did you mean 'CLAHE'"):
+        Augmenter(1.0, "flip, clae")
+    assert "CLAHE" not in techniques("clahe") and "JPEG" in techniques("clahe")
 
 
 def test_strength_zero_leaves_faces_alone_and_more_strength_changes_more():
     face = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     assert np.array_equal(Augmenter(0.0)(face), face)
+    images, _ = preview_techniques([face], TECHNIQUES, 0.0)
+    assert all(np.array_equal(image, face) for image in images)
     change = {}
     for strength in (0.3, 1.5):
         images, _ = preview_techniques([face] * 5, TECHNIQUES, strength)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.config import RECIPES, SAMPLE_FACES
+from helpers.config import RECIPES, SAMPLE_FACES, DataConfig
+from helpers.data.sources import SOURCES
 from tools import build_notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -180,6 +181,9 @@ def test_cells_are_short(books):
 def test_parameters_that_repeat_a_fact_agree_with_the_config(books):
     text = json.dumps(books)
     assert f"SAMPLE_FACES = {SAMPLE_FACES}  # @param" in text
+    assert json.dumps(f'DATASETS = "{", ".join(SOURCES)}"')[1:-1] in text
+    labels = ", ".join(f'"{name}"' for name in DataConfig.__dataclass_fields__["affectnet_labels"].metadata["choices"])
+    assert json.dumps(f'AFFECTNET_LABELS = "{DataConfig().affectnet_labels}"  # @param [{labels}]')[1:-1] in text
     choices = ", ".join(f'"{name}"' for name in ["auto", *RECIPES])
     assert json.dumps(f"# @param [{choices}]")[1:-1] in text
 

@@ -133,6 +133,7 @@ def test_this_machine_can_be_inspected_and_shown(tmp_path):
 @pytest.fixture
 def driver(monkeypatch):
     """A driver with two GPUs behind NVML's own functions; set ``driver.reasons`` and ``driver.temperature``."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     found = types.SimpleNamespace(reasons=0, temperature=71, shut=0)
 
     def answer(name, value):
@@ -170,7 +171,13 @@ def test_a_gpu_that_does_not_tell_its_temperature_or_clocks_is_still_found(drive
     assert gpu.read_gpus()[0] == Gpu("Tesla T4", pytest.approx(16.1, abs=0.1))
 
 
-@pytest.mark.parametrize("failing", ["nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetMemoryInfo"])
+@pytest.mark.parametrize(("visible", "count"), [("", 0), ("-1", 0), ("1", 1), ("0,1", 2), ("GPU-8932f937", 2)])
+def test_gpus_that_are_hidden_from_this_process_do_not_count(driver, monkeypatch, visible, count):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert len(gpu.read_gpus()) == count
+
+
+@pytest.mark.parametrize("failing", ["nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetName"])
 def test_without_an_answering_driver_there_is_no_gpu(driver, monkeypatch, failing):
     def refuse(*_):
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
@@ -195,16 +202,18 @@ def test_advice_names_what_is_missing_and_what_to_do():
 
 def test_the_config_to_start_with_fits_the_machine_and_what_is_set_by_hand_wins():
     def config(*gpus, **changes):
-        return config_for(Machine("colab", 2, 12.7, 70.0, 5.0, gpus), **changes)
+        return config_for(Machine("colab", 2, 12.7, 70.0, 5.0, gpus), changes.pop("recipe", "auto"), **changes)
 
     assert config(T4) == RECIPES["seed"] and config(T4).batch_size == 64
     assert config(A100) == dataclasses.replace(RECIPES["seed"], batch_size=128)
     assert config(Gpu("GeForce", 8.6)).batch_size == 32
     assert config(A100, batch_size=50, epochs=3).batch_size == 50
-    assert config() == RECIPES["small"] and config(name="seed").batch_size == 64
-    assert config(A100, name="demo") == RECIPES["demo"]
+    assert config() == RECIPES["small"] and config(recipe="seed").batch_size == 64
+    assert config(A100, recipe="demo") == RECIPES["demo"]
     with pytest.raises(InputError, match="There is no recipe 'best'"):
-        config(name="best")
+        config(recipe="best")
+    with pytest.raises(InputError, match="unknown field 'machine'"):
+        config(machine=1)
 
 
 def test_the_offers_name_each_gpu_with_its_batch_size_and_count_hours_and_cost_by_the_stated_speed():

@@ -19,7 +19,7 @@ from helpers.data.layouts.utkface import list_utkface, parse_utkface_name
 from helpers.data.sources import load_paths, read_source
 
 
-def picture(mode="RGB", size=(8, 6), form="PNG", **options) -> bytes:
+def picture(mode="RGB", size=(24, 18), form="PNG", **options) -> bytes:
     """An encoded picture with some structure."""
     height, width = size[1], size[0]
     ramp = np.arange(height * width, dtype=np.uint8).reshape(height, width)
@@ -34,7 +34,7 @@ def fer2013(root: Path) -> Path:
         for code, emotion in enumerate(EMOTIONS):
             folder = root / split / emotion
             folder.mkdir(parents=True)
-            size = (8 + code, 8 if split == "train" else 9)
+            size = (20 + code, 20 if split == "train" else 21)
             (folder / f"{split}_{code}.png").write_bytes(picture(size=size))
     return root
 
@@ -153,18 +153,18 @@ def test_every_kind_of_pixel_becomes_upright_rgb(mode):
     form = "JPEG" if mode == "CMYK" else "PNG"
     if mode in ("I;16", "I"):
         buffer = io.BytesIO()
-        Image.fromarray((np.arange(48).reshape(6, 8) * 1000).astype(np.uint16)).save(buffer, "PNG")
+        Image.fromarray((np.arange(432).reshape(18, 24) * 100).astype(np.uint16)).save(buffer, "PNG")
         encoded = buffer.getvalue()
     else:
         encoded = picture(mode, form=form)
     face = read_face(encoded)
     pixels = decode(face.encoded)
-    assert pixels.shape == (6, 8, 3) and pixels.dtype == np.uint8
+    assert pixels.shape == (18, 24, 3) and pixels.dtype == np.uint8
     assert pixels.std() > 0, "the picture's structure is kept"
 
 
 def test_a_rotated_photo_is_turned_upright():
-    upright = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8))
+    upright = Image.fromarray(np.arange(432).astype(np.uint8).reshape(18, 24))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held on its side
     buffer = io.BytesIO()
@@ -176,11 +176,18 @@ def test_the_fingerprint_follows_the_pixels_and_not_the_encoding():
     first, second = picture(compress_level=0), picture(compress_level=9)
     assert first != second and read_face(first).sha == read_face(second).sha
     assert read_face(picture("L")).sha == read_face(picture("RGB")).sha, "grey and its RGB are the same face"
-    assert read_face(picture(size=(8, 6))).sha != read_face(picture(size=(6, 8))).sha
+    assert read_face(picture(size=(24, 18))).sha != read_face(picture(size=(18, 24))).sha
+
+
+def test_a_picture_of_a_few_pixels_is_refused():
+    for size in ((15, 40), (40, 15), (1, 1)):
+        with pytest.raises(RejectedImageError, match="fewer than 16 pixels a side"):
+            read_face(picture(size=size))
+    assert read_face(picture(size=(16, 16)))
 
 
 def test_a_huge_picture_is_refused_before_it_is_decoded():
-    header = picture(size=(8, 6))
+    header = picture(size=(24, 18))
     chunk = b"IHDR" + (20000).to_bytes(4, "big") * 2 + header[24:29]
     huge = header[:12] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + header[33:]
     with pytest.raises(RejectedImageError, match="million pixels"):

@@ -157,6 +157,11 @@ def test_a_tie_goes_to_the_lower_loss(store, tiny_config, tmp_path, monkeypatch)
 def test_the_minutes_end_a_run_after_a_whole_epoch(store, tiny_config, tmp_path):
     run = fit(dataclasses.replace(tiny_config, epochs=50, max_minutes=0.001), store, tmp_path / "run")
     assert len(run.history) == 1 and run.best_path.exists()
+    assert "0.001 minutes are used up; start again" in (run.folder / "train.log").read_text()
+    assert json.loads((run.folder / "results.json").read_text())["finished"] is False
+    assert len(fit(run.config, store, run.folder).history) == 2, "each session gets on by an epoch at least"
+    other = dataclasses.replace(run.config, max_minutes=0.0, workers=1, epochs=3)
+    assert Run.config_in(run.folder, otherwise=other) == dataclasses.replace(other, epochs=50), "these two may change"
 
 
 def test_the_learning_rate_follows_the_cosine_with_warm_restarts(store, tiny_config, tmp_path):
@@ -219,7 +224,7 @@ def test_weights_that_cannot_be_fetched_are_told_in_one_sentence(tiny_config, mo
 
 def test_a_run_opened_again_starts_from_its_own_config(trained, tiny_config, tmp_path):
     other = recipe("seed")
-    assert Run.config_in(trained.folder, otherwise=other) == trained.config
+    assert Run.config_in(trained.folder, otherwise=dataclasses.replace(other, workers=0)) == trained.config
     assert Run.config_in(tmp_path / "none", otherwise=other) == other
 
 

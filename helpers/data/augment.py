@@ -169,18 +169,20 @@ GROUPS = tuple(dict.fromkeys(technique.group for technique in TECHNIQUES.values(
 
 
 def techniques(leave_out: str = "") -> dict[str, Technique]:
-    """The techniques without those that ``leave_out`` names, separated by commas.
+    """The techniques without those that ``leave_out`` names, separated by commas, in capitals or not.
 
     Raises:
         InputError: there is no technique of such a name.
     """
+    known = {name.lower(): name for name in TECHNIQUES}
     names = [name.strip() for name in leave_out.split(",") if name.strip()]
     for name in names:
-        if name not in TECHNIQUES:
-            near = difflib.get_close_matches(name, TECHNIQUES, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TECHNIQUES)}."
+        if name.lower() not in known:
+            near = difflib.get_close_matches(name.lower(), known, n=1)
+            hint = f"did you mean {known[near[0]]!r}?" if near else f"there are {', '.join(TECHNIQUES)}."
             raise InputError(f"The field 'augment_without' names a technique {name!r} that does not exist; {hint}")
-    return {name: technique for name, technique in TECHNIQUES.items() if name not in names}
+    left_out = {known[name.lower()] for name in names}
+    return {name: technique for name, technique in TECHNIQUES.items() if name not in left_out}
 
 
 class Augmenter:
@@ -219,7 +221,9 @@ class Augmenter:
 
 
 def show_technique(name: str, face: np.ndarray, strength: float, seed: int) -> np.ndarray:
-    """``face`` with one technique surely applied at ``strength``."""
+    """``face`` with one technique surely applied at ``strength``; at 0 as it is."""
+    if strength == 0:
+        return face.copy()
     technique = TECHNIQUES[name]
     one = A.Compose([technique.build(technique.limit * strength, 1.0, max(face.shape[:2]))])
     one.set_random_seed(seed)

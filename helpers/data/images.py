@@ -13,6 +13,9 @@ from PIL import Image, ImageOps
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded: a header of a few bytes can ask for gigabytes."""
 
+MIN_SIDE = 16
+"""Nothing can be read from a face of fewer pixels a side, and some augmentation techniques fail on it."""
+
 _TOO_LARGE = f"more than {MAX_PIXELS // 1_000_000} million pixels"
 
 
@@ -37,7 +40,7 @@ def read_face(encoded: bytes) -> Face:
     anything else is turned upright, made RGB and written as PNG.
 
     Raises:
-        RejectedImageError: empty, not an image, truncated or too large.
+        RejectedImageError: empty, not an image, truncated, too small or too large.
     """
     if not encoded:
         raise RejectedImageError("empty file")
@@ -45,6 +48,8 @@ def read_face(encoded: bytes) -> Face:
         picture = Image.open(io.BytesIO(encoded))
         if picture.width * picture.height > MAX_PIXELS:
             raise RejectedImageError(_TOO_LARGE)
+        if min(picture.size) < MIN_SIDE:
+            raise RejectedImageError(f"fewer than {MIN_SIDE} pixels a side")
         plain = picture.format in ("JPEG", "PNG") and picture.mode in ("L", "RGB")
         plain = plain and picture.getexif().get(0x0112, 1) == 1 and "transparency" not in picture.info
         upright = picture if plain else _to_rgb(ImageOps.exif_transpose(picture))

@@ -25,7 +25,7 @@ from helpers.config import SAMPLE_FACES, DataConfig, InputError, read_json, writ
 from helpers.data.images import RejectedImageError, read_face
 from helpers.data.layouts.affectnet import list_affectnet
 from helpers.data.layouts.fer2013 import list_fer2013
-from helpers.data.layouts.files import Item
+from helpers.data.layouts.files import Item, is_file
 from helpers.data.layouts.own import list_own
 from helpers.data.layouts.rafdb import list_rafdb
 from helpers.data.layouts.utkface import list_utkface
@@ -178,7 +178,7 @@ def fetch_all(
     names = list(SOURCES) if names is None else names
     for name in names:
         source_of(name)
-    mine = {OWN: _checked_place(OWN, Path(own).expanduser(), "the CSV file of your own faces")} if own else {}
+    mine = {OWN: _own_table(own.strip())} if own.strip() else {}
     if kind == "sample":
         folders = write_sample_faces(folder / "sample_faces", drawn, progress=progress)
         return {name: folders[name] for name in names} | mine, []
@@ -198,6 +198,13 @@ def fetch_all(
             " ".join(problems) or "No dataset was named; name one or more, or a CSV file of your own faces."
         )
     return folders | mine, problems
+
+
+def _own_table(path: str) -> Path:
+    """The CSV file of a user's own faces."""
+    if not path.lower().endswith(".csv"):
+        raise InputError(f"Your own faces are named as {path!r}, but the path of a .csv file was expected.")
+    return _checked_place(OWN, Path(os.path.expanduser(path)), "The CSV file of your own faces")
 
 
 def _known_folders(path: Path) -> dict[str, Path]:
@@ -220,20 +227,19 @@ def load_paths(path: Path) -> dict[str, Path]:
     for name, place in read_json(path, "an object {dataset: folder}").items():
         if not isinstance(place, str):
             raise InputError(f"{path}: the folder of {name!r} is {place!r}, but a path in quotes was expected.")
-        found[name] = _checked_place(
-            name, Path(path).parent / Path(place).expanduser(), f"{path}: the folder of {name!r}"
-        )
+        found[name] = _checked_place(name, Path(path).parent / os.path.expanduser(place), f"{path}: {name!r}")
     if not found:
         raise InputError(f'{path} names no dataset; expected for example {{"fer2013": "/path/to/fer2013"}}.')
     return found
 
 
 def _checked_place(name: str, place: Path, what: str) -> Path:
-    """``place`` if it may hold the dataset: a folder with something in it, or a CSV file for a user's own."""
+    """The full path of ``place`` if it may hold the dataset: a folder with something in it, or a user's CSV file."""
+    place = Path(os.path.abspath(place))
     if source_of(name, place) is _OWN_SOURCE:
         if not place.is_file():
             raise InputError(f"{what}, {place}, does not exist; correct the path.")
-        return place.absolute()
+        return place
     if not place.is_dir():
         raise InputError(f"{what}, {place}, does not exist; correct it or download again.")
     if not any(place.iterdir()):
@@ -257,12 +263,12 @@ def fingerprint(folders: dict[str, Path], knobs: DataConfig) -> dict[str, dict]:
         source, digest = source_of(name, place), hashlib.sha256()
         for item in source.list_files(place, knobs):
             path, about = item if isinstance(item, tuple) else (item.path, dataclasses.astuple(item)[1:])
-            size = path.stat().st_size if path.is_file() else -1
+            size = path.stat().st_size if is_file(path) else -1
             digest.update(f"{_name(path, place)}|{size}|{about}\n".encode())
         found[name] = {
             "handle": source.handle,
             "terms": "drawn by this project" if is_drawn(place) else source.terms,
-            "folder": str(place),
+            "folder": str(place.absolute()),
             "drawn": is_drawn(place),
             "listing": digest.hexdigest(),
         }

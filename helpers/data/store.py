@@ -37,14 +37,14 @@ def pack(
     Args:
         folders: dataset -> folder, as :func:`helpers.data.sources.load_paths` gives it.
         folder: where the store goes.
-        knobs: how the datasets are read.
+        knobs: how the datasets are read; None means as the store that is there, or by the defaults.
         progress: called with a dataset's name, gives the callback for reading it.
 
     Raises:
         InputError: a folder has not its dataset's layout or holds no usable image, or the store that is there holds
             a dataset that is not among ``folders``.
     """
-    knobs = knobs or DataConfig()
+    knobs = knobs or packed_knobs(folder)
     sources = fingerprint(folders, knobs)
     if (folder / "manifest.json").exists():
         manifest = read_json(folder / "manifest.json", "a store's manifest")
@@ -73,6 +73,15 @@ def pack(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return FaceStore.open(folder)
+
+
+def packed_knobs(folder: Path) -> DataConfig:
+    """The knobs with which the store in ``folder`` was packed; the defaults where there is none of this version."""
+    if (folder / "manifest.json").exists():
+        manifest = read_json(folder / "manifest.json", "a store's manifest")
+        if manifest.get("format") == FORMAT:
+            return DataConfig(**manifest["knobs"])
+    return DataConfig()
 
 
 @dataclass(frozen=True)

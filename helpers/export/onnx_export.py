@@ -85,7 +85,9 @@ def _write(reader: Reader, run: Run, path: Path) -> None:
         "gender": ",".join(GENDERS),
         "age": "years",
         "backbone": run.config.backbone,
-        "terms_of_the_data": "; ".join(f"{name}: {about['terms']}" for name, about in run.manifest["sources"].items()),
+        "terms_of_the_data": "; ".join(
+            f"{name}: {about.get('terms', 'as published')}" for name, about in run.manifest["sources"].items()
+        ),
         "trained_on": ",".join(run.manifest["sources"]) + (" (drawn faces)" if run.manifest["drawn"] else ""),
     }
     onnx.helper.set_model_props(model, about)

@@ -5,6 +5,7 @@ The driver is asked through NVML, which does not touch CUDA, so training may sti
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import pandas as pd
@@ -37,13 +38,13 @@ class Gpu:
 
 
 def read_gpus() -> tuple[Gpu, ...]:
-    """The NVIDIA GPUs of this machine; none where there is no driver or it does not answer."""
+    """The NVIDIA GPUs that this process may use; none where there is no driver or it does not answer."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return ()
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in _visible(pynvml.nvmlDeviceGetCount())]
         return tuple(_read(handle) for handle in handles)
     except pynvml.NVMLError:
         return ()  # a driver that does not answer has no GPU to offer
@@ -51,8 +52,17 @@ def read_gpus() -> tuple[Gpu, ...]:
         pynvml.nvmlShutdown()
 
 
+def _visible(count: int) -> list[int]:
+    """Numbers of the GPUs that CUDA_VISIBLE_DEVICES leaves; all where it is not set or names them in another way."""
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is None or not all(part.strip().lstrip("-").isdigit() for part in wanted.split(",") if part):
+        return list(range(count))
+    return [number for number in map(int, filter(None, wanted.split(","))) if 0 <= number < count]
+
+
 def _read(handle) -> Gpu:
-    name, memory = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIGABYTE
+    name = pynvml.nvmlDeviceGetName(handle)
+    memory = _told(lambda: pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIGABYTE, 0.0)
     temperature = _told(lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU), None)
     reasons = _told(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle), 0)
     slowed_by = "heat" if reasons & _HEAT else "power limit" if reasons & _POWER else ""

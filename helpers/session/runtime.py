@@ -73,7 +73,7 @@ def advice(machine: Machine) -> list[str]:
     return found
 
 
-def config_for(machine: Machine, name: str = "auto", **changes) -> TrainConfig:
+def config_for(machine: Machine, name: str = "auto", /, **changes) -> TrainConfig:
     """The config to start with on this machine: a recipe, its batch size fitted to the GPU, and some fields changed.
 
     Args:

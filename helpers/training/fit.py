@@ -80,8 +80,15 @@ def fit(
         f"{len(rows)} training and {len(validation)} validation faces"
     )
 
+    about = {"parameters": parameters, "trainable_parameters": trainable}
+    about |= {"training_faces": len(rows), "validation_faces": len(validation)}
+    first, ends = state["step"], time.monotonic() + (config.max_minutes * 60 or math.inf)
+
     with _stop_request() as stop, _cpu_threads(accelerator.device):
         while not (stop or _finished(config, state, steps)):
+            if state["step"] > first and _late(state, steps, ends):  # one epoch at least, so that each call gets on
+                run.log(f"{config.max_minutes:g} minutes are used up; start again to go on")
+                break
             began = time.monotonic()
             loader = train_loader(store, rows, config, first_step=state["step"])
             model.train()
@@ -106,16 +113,13 @@ def fit(
                 row |= {"step": state["step"], "lr": schedule.get_last_lr()[0]}
                 state["seconds"] += time.monotonic() - began
                 _finish_epoch(run, state, row, plain, optimizer)
+                run.write_results(minutes=state["seconds"] / 60, finished=_finished(config, state, steps), **about)
                 on_epoch(run)
             else:
                 state["seconds"] += time.monotonic() - began
                 if state["sums"].isfinite().all():  # else the last good epoch is what to go on from
                     _save_last(run, state, plain, optimizer)
                 run.log(f"stopped by the user at step {state['step']}; start again to go on")
-    run.write_results(
-        parameters=parameters, trainable_parameters=trainable, minutes=state["seconds"] / 60,
-        training_faces=len(rows), validation_faces=len(validation), finished=_finished(config, state, steps),
-    )  # fmt: skip
     return run
 
 
@@ -175,10 +179,13 @@ def _save_last(run: Run, state: dict, model: FaceModel, optimizer) -> None:
 
 
 def _finished(config: TrainConfig, state: dict, steps: int) -> bool:
-    """Whether the epochs, the patience or the minutes are used up; an epoch that would not fit is not begun."""
-    epochs = state["step"] // steps
-    late = config.max_minutes and epochs and state["seconds"] * (1 + 1 / epochs) > config.max_minutes * 60
-    return bool(epochs >= config.epochs or state["stale"] >= config.patience or late)
+    """Whether the epochs or the patience are used up."""
+    return state["step"] // steps >= config.epochs or state["stale"] >= config.patience
+
+
+def _late(state: dict, steps: int, ends: float) -> bool:
+    """Whether another epoch, as long as those before, would end after ``ends`` on the monotonic clock."""
+    return time.monotonic() + state["seconds"] * steps / state["step"] > ends
 
 
 def _sums(losses: dict) -> torch.Tensor:

@@ -92,8 +92,13 @@ class Run:
 
     @classmethod
     def config_in(cls, folder: Path, otherwise: TrainConfig) -> TrainConfig:
-        """The config of the run in ``folder``, so that opening it again goes on with it, or ``otherwise``."""
-        return cls.open(folder).config if cls.exists(folder) else otherwise
+        """The config of the run in ``folder``, so that opening it again goes on with it, or ``otherwise``.
+
+        The knobs that may change when a run goes on are those of ``otherwise`` in both cases.
+        """
+        if not cls.exists(folder):
+            return otherwise
+        return dataclasses.replace(cls.open(folder).config, **{name: getattr(otherwise, name) for name in _FREE})
 
     @property
     def best_path(self) -> Path:

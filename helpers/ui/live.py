@@ -34,6 +34,12 @@ class LiveTraining:
         self._shown = None
         self._saved = time.monotonic()
 
+    def finish(self, run: Run) -> None:
+        """Keep what there is of a run that has ended, or had ended before."""
+        if self._board:
+            self._board.on_epoch(run)
+        self._workspace.save(run.folder)
+
     def on_epoch(self, run: Run) -> None:
         """Draw the curves again in place."""
         picture = plots.curves(run.history, f"Run {run.folder.name}{' (drawn faces)' if run.manifest['drawn'] else ''}")

@@ -35,9 +35,9 @@ from helpers.data.augment import GROUPS, preview_techniques, techniques
 
 used = techniques(LEAVE_OUT)
 for group in GROUPS:
-    names = [name for name in used if used[name].group == group]
-    images, captions = preview_techniques(originals, names, STRENGTH)
-    display(plots.faces(images, captions, columns=len(names) + 1, title=f"{group}, strength {STRENGTH:g}"))
+    if names := [name for name in used if used[name].group == group]:
+        images, captions = preview_techniques(originals, names, STRENGTH)
+        display(plots.faces(images, captions, columns=len(names) + 1, title=f"{group}, strength {STRENGTH:g}"))
 
 # %% [markdown]
 # ## As training draws them

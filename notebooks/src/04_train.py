@@ -28,7 +28,8 @@ store = FaceStore.open(workspace.faces(FACES))
 #
 # The panel starts with the recipe (`auto`: `seed` on a GPU, `small` without one), a batch size that fits the GPU (64 on
 # a T4, 128 on larger ones) and `CHANGES`, a dict of fields, for example `{"epochs": 20}`; a run that is already there
-# keeps the config it was started with. Without a click the values stay as they are, so Run all works.
+# keeps the config it was started with, but for `workers` and `max_minutes`. Without a click the values stay as they
+# are, so Run all works.
 
 # %%
 from helpers.session.runtime import config_for
@@ -51,7 +52,7 @@ from helpers.ui.live import LiveTraining
 
 live, folder = LiveTraining(workspace, board=TENSORBOARD), workspace.run(RUN)
 run = fit(panel.config, store, folder, on_step=live.on_step, on_epoch=live.on_epoch, on_log=live.on_log)
-workspace.save(run.folder)
+live.finish(run)
 
 # %% [markdown]
 # ## Curves
@@ -77,7 +78,7 @@ pd.DataFrame(run.history, columns=columns).tail(5)
 # %%
 if TENSORBOARD:
     get_ipython().run_line_magic("load_ext", "tensorboard")
-    get_ipython().run_line_magic("tensorboard", f"--logdir {run.folder / 'tensorboard'}")
+    get_ipython().run_line_magic("tensorboard", f"--logdir '{run.folder / 'tensorboard'}'")
 
 # %% [markdown]
 # ## What you should see

@@ -56,7 +56,7 @@ def _rows(root: Path) -> dict[str, str | None]:
             f"{root} has no {_TABLE}; download again, or set affectnet_labels = 'folder' to go by the folders alone."
         )
     rows = read_rows(place, ("pth", "label"))
-    keys = ("/".join(row["pth"].replace("\\", "/").split("/")[-2:]) for row in rows)
+    keys = ("/".join(row["pth"].replace("\\", "/").strip("/").split("/")[-2:]) for row in rows)
     return dict(one_label_each(zip(keys, (row["label"].lower() for row in rows), strict=True)))
 
 

@@ -31,7 +31,7 @@ Item = Entry | tuple[Path, str]
 
 def not_an_image(path: Path) -> tuple[Path, str] | None:
     """(path, reason) of something that is not an image file by its name."""
-    if path.is_dir():
+    if _answered(path.is_dir):
         return path, "a folder among the images"
     if path.suffix.lower() not in _EXTENSIONS:
         return path, f"not {', '.join(_EXTENSIONS)}"
@@ -67,18 +67,38 @@ def contents(folder: Path) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "nothing"
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    return _answered(path.is_file)
+
+
+def _answered(question: Callable[[], bool]) -> bool:
+    """The file system's answer; no to a name longer than it allows, or with a zero byte in it."""
+    try:
+        return question()
+    except (OSError, ValueError):
+        return False
+
+
+SURPLUS = "surplus cells"
+"""The key under which a row of :func:`read_rows` holds cells beyond the last column."""
+
+
 def read_rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     """The rows of a CSV file as column -> text without spaces around it; a cell that is not there is empty.
 
+    Columns are known by their names in small letters.
+
     Raises:
-        InputError: the file cannot be read, is not UTF-8, or lacks a needed column.
+        InputError: the file cannot be read, is not UTF-8, or lacks or repeats a column.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
-            columns = [name.strip() for name in reader.fieldnames or ()]
+            # Strict, since a quote that is never closed would otherwise swallow all rows behind it.
+            reader = csv.DictReader(file, restkey=SURPLUS, restval="", strict=True)
+            columns = [name.strip().lower() for name in reader.fieldnames or ()]
             reader.fieldnames = columns
-            rows = [{name: text.strip() for name, text in row.items() if isinstance(text, str)} for row in reader]
+            rows = [{name: "".join(text).strip() for name, text in row.items()} for row in reader]
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text; save it as CSV in UTF-8.") from None
     except (OSError, csv.Error) as error:
@@ -88,6 +108,8 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
             f"{path} lacks the column {', '.join(missing)}: found {', '.join(columns) or 'nothing'}, "
             f"expected {', '.join(needed)} separated by commas."
         )
+    if repeated := [name for name in dict.fromkeys(columns) if columns.count(name) > 1]:
+        raise InputError(f"{path} has more than one column {', '.join(repeated)}; keep one of each.")
     return rows
 
 

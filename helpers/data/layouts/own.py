@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from helpers.config import AGE_RANGE, EMOTIONS, UNKNOWN, InputError, emotion_code, gender_code
-from helpers.data.layouts.files import Entry, Item, in_order, not_an_image, read_rows
+from helpers.data.layouts.files import SURPLUS, Entry, Item, in_order, is_file, not_an_image, read_rows
 
 _LABELS = ("emotion", "age", "gender")
+_OTHER_NAMES = {"sex": "gender", "expression": "emotion", "label": "emotion", "years": "age"}
+"""Columns that mean a label and are not called so: left out in silence, they would be missed."""
 
 
 def list_own(table: Path) -> Iterator[Item]:
@@ -25,38 +27,45 @@ def list_own(table: Path) -> Iterator[Item]:
         InputError: the file cannot be read, or lacks the column file or every label.
     """
     rows = read_rows(table, ("file",))
-    columns = list(rows[0]) if rows else []
-    if rows and not set(columns) & set(_LABELS):
+    if not rows:
+        raise InputError(f"{table} has no rows below its header; write one for each face.")
+    columns = [name for name in rows[0] if name != SURPLUS]
+    for name in columns:
+        near = difflib.get_close_matches(name, _LABELS, n=1, cutoff=0.8)
+        meant = _OTHER_NAMES.get(name) or (near[0] if near else name)
+        if meant not in columns:
+            raise InputError(f"{table} has a column {name!r}; did you mean {meant!r}?")
+    if not set(columns) & set(_LABELS):
         raise InputError(
             f"{table} has no labels: found the columns {', '.join(columns)}, expected some of {', '.join(_LABELS)}."
         )
-    for name in columns:  # a label that is left out because its column is misspelt would go unnoticed
-        near = difflib.get_close_matches(name.lower(), _LABELS, n=1, cutoff=0.8)
-        if near and name not in _LABELS:
-            raise InputError(f"{table} has a column {name!r}; did you mean {near[0]!r}?")
-    named = set()
-    for number, row in enumerate(rows, start=2):
-        item = _entry(table.parent, number, row)
+    root, named = Path(os.path.abspath(table.parent)), set()
+    for number, row in enumerate(rows, start=1):
+        item = _entry(root, number, row)
         named.add(item.path if isinstance(item, Entry) else item[0])
         yield item
-    for folder in sorted({path.parent for path in named if path.parent.is_dir()}):
+    for folder in sorted({path.parent for path in named if is_file(path)}):
         for path in in_order(folder):
-            if path not in named and path.is_file() and not_an_image(path) is None:
+            if path not in named and is_file(path) and not_an_image(path) is None:
                 yield path, f"no row in {table.name}"
 
 
 def _entry(root: Path, number: int, row: dict[str, str]) -> Item:
-    """The entry of a row (``number`` as an editor counts lines), or why it cannot be used."""
-    if not row["file"]:
+    """The entry of a row (``number`` counts from 1 below the header), or why it cannot be used."""
+    file = row["file"].replace("\\", "/")
+    if not file:
         return root / f"row {number}", "no file is named in the row"
-    path = Path(os.path.normpath(root / row["file"]))
+    path = Path(os.path.normpath(root / file))
     if not path.is_relative_to(root):
-        return root / row["file"].lstrip("/."), "lies outside the folder of the CSV file"
+        return root / file.lstrip("/."), "lies outside the folder of the CSV file"
+    if row.get(SURPLUS):
+        return path, "more cells than columns in the row"
     if problem := not_an_image(path):
         return problem
-    if not path.is_file():
+    if not is_file(path):
         return path, "in the CSV file, but there is no such file"
     emotion, age, gender = (row.get(name, "") for name in _LABELS)
+    gender = gender.removesuffix(".0")  # a column with empty cells is written as decimal numbers by some programs
     codes = emotion_code(emotion) if emotion else UNKNOWN, gender_code(gender) if gender else UNKNOWN
     if codes[0] is None:
         near = difflib.get_close_matches(emotion.lower(), EMOTIONS, n=1)

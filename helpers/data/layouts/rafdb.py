@@ -46,7 +46,8 @@ def _list_split(root: Path, split: str) -> Iterator[Item]:
     if place is None:
         yield root / table, "not there, so the folders' labels were not checked"
     else:
-        labels = dict(one_label_each((row["image"], row["label"]) for row in read_rows(place, ("image", "label"))))
+        rows = read_rows(place, ("image", "label"))
+        labels = dict(one_label_each((row["image"].split("/")[-1], row["label"].removesuffix(".0")) for row in rows))
     seen = set()
     for number in in_order(root / split):
         if not number.is_dir():
