@@ -41,7 +41,7 @@ def parameters() -> dict[str, tuple[object, str]]:
 
 
 def spans() -> list[str]:
-    return sorted(set(re.findall(r"`([^`]+)`", PROSE)))
+    return sorted({" ".join(span.split()) for span in re.findall(r"`([^`]+)`", PROSE)})
 
 
 def sections(level: str) -> dict[str, str]:
