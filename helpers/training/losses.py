@@ -24,8 +24,9 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float, gamma: float, sm
     log_p = F.log_softmax(logits.float(), dim=1)
     log_p_y = log_p.gather(1, labels[:, None])[:, 0]
     cross_entropy = -(1.0 - smoothing) * log_p_y - smoothing * log_p.mean(dim=1)
-    # -expm1 keeps 1 - p exact for confident rows, and clamping keeps the gradient of its power finite at p = 1.
-    unsure = -torch.expm1(log_p_y.clamp(max=-1e-7))
+    # 1 - p as the sum of the other classes: taken from p it would be lost to rounding in confident rows. Clamping keeps
+    # the gradient of its power finite at p = 1.
+    unsure = log_p.exp().scatter(1, labels[:, None], 0.0).sum(dim=1).clamp(min=1e-7)
     return alpha * unsure**gamma * cross_entropy
 
 
