@@ -26,7 +26,7 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float, gamma: float, sm
     cross_entropy = -(1.0 - smoothing) * log_p_y - smoothing * log_p.mean(dim=1)
     # 1 - p as the sum of the other classes: taken from p it would be lost to rounding in confident rows. Clamping keeps
     # the gradient of its power finite at p = 1.
-    unsure = log_p.exp().scatter(1, labels[:, None], 0.0).sum(dim=1).clamp(min=1e-7)
+    unsure = log_p.exp().scatter(1, labels[:, None], 0.0).sum(dim=1).clamp(min=1e-30)
     return alpha * unsure**gamma * cross_entropy
 
 
