@@ -26,7 +26,8 @@ def check(args: argparse.Namespace, workspace: Workspace) -> None:
 
 def download(args: argparse.Namespace, workspace: Workspace) -> None:
     """02: download the datasets (or draw sample faces), audit them and pack the store."""
-    from helpers.data.sources import fetch_all, save_paths
+    from helpers.data.download import fetch_all
+    from helpers.data.sources import save_paths
 
     print(f"{'Drawing sample faces' if args.source == 'sample' else 'Downloading from Kaggle'} ...")
     folders, problems = fetch_all(
@@ -34,6 +35,7 @@ def download(args: argparse.Namespace, workspace: Workspace) -> None:
         args.datasets,
         workspace.folder,
         own=args.own_faces,
+        knobs=DataConfig(**_given(args, DataConfig)),
         drawn=args.sample_faces,
         progress=bar("Drawing faces"),
     )

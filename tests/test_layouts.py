@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers.config import EMOTIONS, DataConfig, InputError, emotion_code, gender_code
+from helpers.data.download import fetch_all
 from helpers.data.layouts.affectnet import list_affectnet
 from helpers.data.layouts.files import Entry
 from helpers.data.layouts.own import list_own
 from helpers.data.layouts.rafdb import list_rafdb
-from helpers.data.sources import fetch_all, fingerprint, load_paths, read_source
+from helpers.data.sources import fingerprint, load_paths, read_source
 from helpers.data.store import pack
 
 RAFDB = {1: "surprise", 2: "fear", 3: "disgust", 4: "happy", 5: "sad", 6: "angry", 7: "neutral"}

@@ -1,7 +1,7 @@
 """Splits that do not move, and nothing that stands on both sides of one.
 
 A row's split depends only on the hash of its own pixels, so it stays where it is when data is added, renamed or
-reordered. Twins (rows with the same pixels) never stand in two splits, within or across datasets.
+reordered. Twins (see :mod:`helpers.data.twins`) never stand in two splits, within or across datasets.
 """
 
 from __future__ import annotations
@@ -32,39 +32,41 @@ def split_of(sha: str, published: str | None) -> str:
     return "train" if position < train else "validation" if position < validation else "test"
 
 
-def audit(faces: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict]]:
+def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.DataFrame, dict[str, dict]]:
     """Split the rows, leave out twins and rows without a label, and settle conflicting labels.
 
     Args:
         faces: the table of faces without its images; ``split`` is the published one.
+        twins: the group of each row, int (N,); None means that rows with the same pixels are twins.
 
     Returns:
         The rows that stay, with the index of ``faces``, their final ``split`` and labels; and per dataset what was
         found and done, in numbers that JSON can hold.
     """
-    faces = faces.copy()
+    faces = faces.assign(twins=faces["sha"] if twins is None else twins)
     published = faces["split"].astype(object).where(faces["split"].notna(), None)
     faces["split"] = [split_of(sha, split) for sha, split in zip(faces["sha"], published, strict=True)]
     rank = faces["split"].map(SPLITS.index)
-    highest = rank.groupby(faces["sha"]).transform("max")
-    twin = faces["sha"].duplicated(keep=False)
+    highest = rank.groupby(faces["twins"]).transform("max")
+    identical, twin = (faces[key].duplicated(keep=False) for key in ("sha", "twins"))
     conflict = twin & _disagree(faces)
     kept = faces[rank == highest]
     settled = _settle(kept)
     labelled = (settled["emotion"] != UNKNOWN) | settled["age"].notna() | (settled["gender"] != UNKNOWN)
-    result = settled[labelled]
+    result = settled[labelled].drop(columns="twins")
 
     report = {}
     for name in faces["dataset"].unique():
         own = faces["dataset"] == name
         lower = own & (rank < highest)
-        # Rows of the test split whose pixels also stood where a model learns or is chosen.
-        leaked = own & (faces["split"] == "test") & faces["sha"].isin(set(faces["sha"][rank < highest]))
+        # Rows of the test split whose twins also stood where a model learns or is chosen.
+        leaked = own & (faces["split"] == "test") & faces["twins"].isin(set(faces["twins"][rank < highest]))
         dropped = settled[~labelled & (settled["dataset"] == name)]
         report[name] = {
             "rows": int(own.sum()),
-            "twin_groups": int(faces["sha"][own & twin].nunique()),
-            "conflicting_groups": int(faces["sha"][own & conflict].nunique()),
+            "identical_groups": int(faces["sha"][own & identical].nunique()),
+            "twin_groups": int(faces["twins"][own & twin].nunique()),
+            "conflicting_groups": int(faces["twins"][own & conflict].nunique()),
             "test_rows_with_twin_in_training": int(leaked.sum()),
             "left_out_twin_in_test": int((lower & (highest == SPLITS.index("test"))).sum()),
             "left_out_twin_in_validation": int((lower & (highest == SPLITS.index("validation"))).sum()),
@@ -89,15 +91,15 @@ def _counts(faces: pd.DataFrame) -> dict[str, dict]:
 def _disagree(faces: pd.DataFrame) -> pd.Series:
     """Rows whose twins carry another known emotion, age or gender."""
     known = faces[["emotion", "age", "gender"]].astype("float32").replace(UNKNOWN, np.nan)
-    distinct = known.groupby(faces["sha"]).nunique()  # does not count what is unknown
-    return faces["sha"].map((distinct > 1).any(axis=1))
+    distinct = known.groupby(faces["twins"]).nunique()  # does not count what is unknown
+    return faces["twins"].map((distinct > 1).any(axis=1))
 
 
 def _settle(faces: pd.DataFrame) -> pd.DataFrame:
     """One label per task for twins outside the test split; published and held-out test labels stay as they are."""
     faces = faces.copy()
     learned = faces["split"] != "test"
-    for _, twins in faces[learned & faces["sha"].duplicated(keep=False) & _disagree(faces)].groupby("sha"):
+    for _, twins in faces[learned & faces["twins"].duplicated(keep=False) & _disagree(faces)].groupby("twins"):
         for column, settle in (("emotion", _majority), ("gender", _majority), ("age", _agreed_age)):
             known = twins[column][twins[column].notna() & (twins[column] != UNKNOWN)]
             if known.nunique() > 1:
@@ -147,7 +149,8 @@ def audit_table(report: dict[str, dict]) -> pd.DataFrame:
     lines = {
         "files left out, by reason below": lambda found: sum(found["rejected"].values()),
         "faces read": lambda found: found["rows"],
-        "groups of identical faces": lambda found: found["twin_groups"],
+        "groups of identical faces": lambda found: found["identical_groups"],
+        "groups of twins, identical ones included": lambda found: found["twin_groups"],
         "  of these with conflicting labels": lambda found: found["conflicting_groups"],
         "test faces that also stand in training": lambda found: found["test_rows_with_twin_in_training"],
         "left out: twin in the test split": lambda found: found["left_out_twin_in_test"],

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from helpers.data.twins import likeness
+
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded: a header of a few bytes can ask for gigabytes."""
 
@@ -25,12 +27,20 @@ class RejectedImageError(ValueError):
 
 @dataclass(frozen=True)
 class Face:
-    """``encoded``: JPEG or PNG bytes that decode to upright RGB or grey; ``sha``: SHA-256 of the RGB pixels."""
+    """A usable face.
+
+    Attributes:
+        encoded: JPEG or PNG bytes that decode to upright RGB or grey.
+        sha: SHA-256 of the RGB pixels.
+        height, width: in pixels.
+        likeness: difference hash and thumbnail, see :func:`helpers.data.twins.likeness`.
+    """
 
     encoded: bytes
     sha: str
     height: int
     width: int
+    likeness: tuple[np.uint64, np.ndarray]
 
 
 def read_face(encoded: bytes) -> Face:
@@ -69,7 +79,7 @@ def read_face(encoded: bytes) -> Face:
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(b"%dx%d:" % (width, height))
     digest.update(pixels.tobytes())
-    return Face(encoded, digest.hexdigest(), height, width)
+    return Face(encoded, digest.hexdigest(), height, width, likeness(pixels))
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The datasets: fetch one from Kaggle, and read its folder layout into the one table of faces.
+"""The datasets: what each is, where it lies, and how its folder is read into the one table of faces.
 
 A layout's reader only looks at names; :func:`read_source` opens the files it lists. So what is accepted, and under
 which label, can be told and tested without an image.
@@ -18,10 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
-from drawn_faces.datasets import is_drawn, write_sample_faces
-from helpers.config import SAMPLE_FACES, DataConfig, InputError, read_json, write_file
+from drawn_faces.datasets import is_drawn
+from helpers.config import DataConfig, InputError, read_json, write_file
 from helpers.data.images import RejectedImageError, read_face
 from helpers.data.layouts.affectnet import list_affectnet
 from helpers.data.layouts.fer2013 import list_fer2013
@@ -30,7 +31,6 @@ from helpers.data.layouts.own import list_own
 from helpers.data.layouts.rafdb import list_rafdb
 from helpers.data.layouts.utkface import list_utkface
 from helpers.session.progress import Progress, silent
-from helpers.session.workspace import PATHS_FILE
 
 SCHEMA = pa.schema(
     [
@@ -57,6 +57,7 @@ class Source:
         handle: its name on Kaggle; for a user's own faces, what they are.
         labels: what its faces carry.
         images: how many images the download holds that can be read, and ``megabytes``: about how large it is.
+        lost: what a model lacks without it.
         list_files: (folder, knobs) -> an item for every file.
     """
 
@@ -66,15 +67,25 @@ class Source:
     images: int
     megabytes: int
     terms: str
+    lost: str
     list_files: Callable[[Path, DataConfig], Iterator[Item]]
 
 
 @dataclass(frozen=True)
 class Read:
-    """What :func:`read_source` found in a dataset: the ``table`` (see SCHEMA) and ``rejects`` as (name, reason)."""
+    """What :func:`read_source` found in a dataset.
+
+    Attributes:
+        dataset: its name.
+        table: one row per usable image (see SCHEMA).
+        hashes, thumbnails: what twins are told by, in the rows' order (see :mod:`helpers.data.twins`).
+        rejects: (name, reason) of what cannot be used.
+    """
 
     dataset: str
     table: pa.Table
+    hashes: np.ndarray
+    thumbnails: np.ndarray
     rejects: list[tuple[str, str]]
 
     def reasons(self) -> dict[str, int]:
@@ -87,18 +98,22 @@ _RESEARCH = "non-commercial research only, not to be passed on"
 SOURCES = {
     "fer2013": Source(
         "FER2013", "msambare/fer2013", "emotion", 35_887, 50, "Database Contents License",
+        "the emotion criterion cannot be judged",
         lambda folder, _: list_fer2013(folder),
     ),
     "utkface": Source(
         "UTKFace", "jangedoo/utkface-new", "age, gender", 23_708, 300, "non-commercial research only",
+        "age and gender are not learned",
         lambda folder, _: list_utkface(folder),
     ),
     "rafdb": Source(
         "RAF-DB", "shuvoalok/raf-db-dataset", "emotion", 15_339, 200, _RESEARCH,
+        "the emotion criterion cannot be judged",
         lambda folder, _: list_rafdb(folder),
     ),
     "affectnet": Source(
         "AffectNet subset", "noamsegal/affectnet-training-data", "emotion", 29_042, 250, _RESEARCH,
+        "emotion is learned from fewer faces",
         lambda folder, knobs: list_affectnet(folder, knobs.affectnet_labels),
     ),
 }  # fmt: skip
@@ -107,7 +122,9 @@ SOURCES = {
 OWN = "own"
 """The name of a user's own faces where they are given without one."""
 
-_OWN_SOURCE = Source("your own faces", "a CSV file", "any", 0, 0, "your own", lambda table, _: list_own(table))
+OWN_SOURCE = Source(
+    "your own faces", "a CSV file", "any", 0, 0, "your own", "they are not learned", lambda table, _: list_own(table)
+)
 
 
 def source_of(name: str, place: Path | None = None) -> Source:
@@ -118,101 +135,13 @@ def source_of(name: str, place: Path | None = None) -> Source:
     """
     own = place is not None and place.suffix.lower() == ".csv"
     if own and name not in SOURCES and re.fullmatch(r"[a-z0-9_-]{1,32}", name):
-        return _OWN_SOURCE
+        return OWN_SOURCE
     if own or name not in SOURCES:
         raise InputError(
             f"There is no dataset {name!r}{' in a CSV file' if own else ''}; choose from: {', '.join(SOURCES)}, or "
             "give a CSV file of your own faces under another name in small letters."
         )
     return SOURCES[name]
-
-
-def fetch(name: str) -> Path:
-    """Download a dataset from Kaggle, or find it where an earlier call left it; returns its folder.
-
-    Raises:
-        InputError: Kaggle did not deliver it.
-    """
-    import kagglehub
-    from kagglehub import exceptions as kaggle
-
-    handle = source_of(name).handle
-    try:
-        return Path(kagglehub.dataset_download(handle))
-    # HTTP errors and timeouts are OSErrors; the rest of kagglehub's own have no common base.
-    except (OSError, ValueError, kaggle.BackendError, kaggle.CredentialError, kaggle.DataCorruptionError,
-            kaggle.NotFoundError, kaggle.UnauthenticatedError) as error:  # fmt: skip
-        why = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise InputError(
-            f"Kaggle did not deliver {handle} ({why[:120]}); run this step again to resume, or download it by hand and "
-            "name its folder in dataset_paths.json."
-        ) from error
-
-
-def fetch_all(
-    kind: str,
-    names: list[str] | None,
-    folder: Path,
-    *,
-    own: str = "",
-    drawn: int = SAMPLE_FACES,
-    progress: Progress = silent,
-) -> tuple[dict[str, Path], list[str]]:
-    """Bring datasets to this machine: from Kaggle, or drawn.
-
-    Args:
-        kind: ``kaggle`` or ``sample``.
-        names: which datasets; None means all.
-        folder: where sample faces are written, and where ``dataset_paths.json`` may name folders that serve when a
-            download fails; downloads stay where kagglehub keeps them.
-        own: a CSV file of the user's own faces (see :mod:`helpers.data.layouts.own`), or nothing.
-        drawn: how many sample faces.
-        progress: for drawing; kagglehub shows its own bars.
-
-    Returns:
-        Dataset -> folder, and a sentence for each dataset that is missing.
-
-    Raises:
-        InputError: there is no such dataset, or not one arrived.
-    """
-    names = list(SOURCES) if names is None else names
-    for name in names:
-        source_of(name)
-    mine = {OWN: _own_table(own.strip())} if own.strip() else {}
-    if kind == "sample":
-        folders = write_sample_faces(folder / "sample_faces", drawn, progress=progress)
-        return {name: folders[name] for name in names} | mine, []
-    known = _known_folders(folder / PATHS_FILE)
-    folders, problems = {}, []
-    for name in names:
-        try:
-            folders[name] = fetch(name)
-        except InputError as error:
-            problems.append(str(error))
-            # Named by an earlier call or by hand; drawn faces never stand in for real ones.
-            if name in known and not is_drawn(known[name]):
-                folders[name] = known[name]
-                problems[-1] += f" Until then {known[name]} is used."
-    if not folders | mine:
-        raise InputError(
-            " ".join(problems) or "No dataset was named; name one or more, or a CSV file of your own faces."
-        )
-    return folders | mine, problems
-
-
-def _own_table(path: str) -> Path:
-    """The CSV file of a user's own faces."""
-    if not path.lower().endswith(".csv"):
-        raise InputError(f"Your own faces are named as {path!r}, but the path of a .csv file was expected.")
-    return _checked_place(OWN, Path(os.path.expanduser(path)), "The CSV file of your own faces")
-
-
-def _known_folders(path: Path) -> dict[str, Path]:
-    """What a paths file names; nothing where it is missing or no longer right."""
-    try:
-        return load_paths(path)
-    except InputError:
-        return {}
 
 
 def load_paths(path: Path) -> dict[str, Path]:
@@ -227,16 +156,20 @@ def load_paths(path: Path) -> dict[str, Path]:
     for name, place in read_json(path, "an object {dataset: folder}").items():
         if not isinstance(place, str):
             raise InputError(f"{path}: the folder of {name!r} is {place!r}, but a path in quotes was expected.")
-        found[name] = _checked_place(name, Path(path).parent / os.path.expanduser(place), f"{path}: {name!r}")
+        found[name] = checked_place(name, Path(path).parent / os.path.expanduser(place), f"{path}: {name!r}")
     if not found:
         raise InputError(f'{path} names no dataset; expected for example {{"fer2013": "/path/to/fer2013"}}.')
     return found
 
 
-def _checked_place(name: str, place: Path, what: str) -> Path:
-    """The full path of ``place`` if it may hold the dataset: a folder with something in it, or a user's CSV file."""
+def checked_place(name: str, place: Path, what: str) -> Path:
+    """The full path of ``place`` if it may hold the dataset: a folder with something in it, or a user's CSV file.
+
+    Raises:
+        InputError: it is neither; the sentence begins with ``what``.
+    """
     place = Path(os.path.abspath(place))
-    if source_of(name, place) is _OWN_SOURCE:
+    if source_of(name, place) is OWN_SOURCE:
         if not place.is_file():
             raise InputError(f"{what}, {place}, does not exist; correct the path.")
         return place
@@ -282,7 +215,7 @@ def read_source(name: str, place: Path, knobs: DataConfig, progress: Progress = 
         InputError: the folder has not this dataset's layout, or not one of its images can be used.
     """
     listed = list(source_of(name, place).list_files(place, knobs))
-    rows, rejects = [], []
+    rows, likenesses, rejects = [], [], []
     # Threads, since decoding and hashing both let go of the interpreter's lock. Pillow warns of large pictures and odd
     # EXIF blocks; both are judged by read_face, not shown to the user.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -293,6 +226,7 @@ def read_source(name: str, place: Path, knobs: DataConfig, progress: Progress = 
             else:
                 rows.append((result.encoded, name, item.split, item.emotion, item.age, item.gender, item.race,
                              result.sha, _name(path, place)))  # fmt: skip
+                likenesses.append(result.likeness)
             if done % 256 == 0 or done == len(listed):
                 progress(done, len(listed))
     if not rows:
@@ -301,7 +235,8 @@ def read_source(name: str, place: Path, knobs: DataConfig, progress: Progress = 
         )
         raise InputError(f"{place} holds no usable image of {name}: {len(rejects)} files, all rejected.{why}")
     columns = [pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
-    return Read(name, pa.Table.from_arrays(columns, schema=SCHEMA), rejects)
+    hashes, thumbnails = (np.stack(column) for column in zip(*likenesses, strict=True))
+    return Read(name, pa.Table.from_arrays(columns, schema=SCHEMA), hashes, thumbnails, rejects)
 
 
 def _name(path: Path, place: Path) -> str:

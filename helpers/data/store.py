@@ -18,9 +18,10 @@ from helpers.config import EMOTIONS, GENDERS, TASKS, UNKNOWN, DataConfig, InputE
 from helpers.data.audit import audit
 from helpers.data.images import decode
 from helpers.data.sources import SCHEMA, fingerprint, read_source
+from helpers.data.twins import twin_groups
 from helpers.session.progress import silent
 
-FORMAT = 3
+FORMAT = 4
 """Raised when what is written, or how rows are split, changes: an older store is then packed again."""
 
 _FILE_BYTES = 480_000_000  # a file on Drive is best at most 512 MB; the rest is room for the other columns
@@ -57,7 +58,9 @@ def pack(
             )
     reads = [read_source(name, place, knobs, progress(name)) for name, place in folders.items()]
     table = pa.concat_tables([read.table for read in reads])
-    kept, report = audit(table.drop_columns("image").to_pandas())
+    faces = table.drop_columns("image").to_pandas()
+    hashes, thumbnails = (np.concatenate([getattr(read, name) for read in reads]) for name in ("hashes", "thumbnails"))
+    kept, report = audit(faces, twin_groups(faces["sha"].to_numpy(), hashes, thumbnails))
     for read in reads:
         report[read.dataset] |= {"rejected": read.reasons(), "rejected_files": read.rejects}
     table = _with_labels(table.take(pa.array(kept.index)), kept)

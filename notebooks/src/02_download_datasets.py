@@ -22,11 +22,14 @@ FACES = "faces"  # @param {type:"string"}
 # with the columns file, emotion, age and gender, any of the labels missing; it lies among or above the images.
 
 # %%
-from helpers.data.sources import fetch_all, save_paths
+from helpers.config import DataConfig
+from helpers.data.download import fetch_all
+from helpers.data.sources import save_paths
 from helpers.session.progress import bar
 
-names, show = DATASETS.replace(",", " ").split(), bar("Drawing faces")
-folders, problems = fetch_all(SOURCE, names, workspace.folder, own=OWN_FACES, drawn=SAMPLE_FACES, progress=show)
+knobs = DataConfig(affectnet_labels=AFFECTNET_LABELS)
+options = {"own": OWN_FACES, "knobs": knobs, "drawn": SAMPLE_FACES, "progress": bar("Drawing faces")}
+folders, problems = fetch_all(SOURCE, DATASETS.replace(",", " ").split(), workspace.folder, **options)
 save_paths(workspace.paths_file, folders)
 print(*problems, *(f"{name}: {place}" for name, place in folders.items()), sep="\n")
 
@@ -38,11 +41,9 @@ print(*problems, *(f"{name}: {place}" for name, place in folders.items()), sep="
 # learned by heart.
 
 # %%
-from helpers.config import DataConfig
 from helpers.data.audit import audit_table, rejects_table
 from helpers.data.store import pack
 
-knobs = DataConfig(affectnet_labels=AFFECTNET_LABELS)
 store = pack(folders, workspace.faces(FACES), knobs, progress=lambda name: bar(f"Reading {name}"))
 audit = store.manifest["audit"]
 print(f"{len(store)} faces in {store.folder}", "Terms of the faces:", sep="\n")

@@ -1,0 +1,182 @@
+"""Bring the datasets to this machine: from Kaggle, drawn, or a user's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+from drawn_faces.datasets import is_drawn, write_sample_faces
+from helpers.config import SAMPLE_FACES, DataConfig, InputError
+from helpers.data.sources import OWN, SOURCES, checked_place, load_paths, source_of
+from helpers.session.progress import Progress, silent
+from helpers.session.workspace import PATHS_FILE
+
+_WAITS = (2.0, 10.0, 30.0)
+"""Seconds before each new attempt; kagglehub goes on where the download was cut."""
+
+_COLAB_CACHE, _NO_COLAB_CACHE = "TBE_RUNTIME_ADDR", "DISABLE_COLAB_CACHE"
+
+
+def fetch_all(
+    kind: str,
+    names: list[str] | None,
+    folder: Path,
+    *,
+    own: str = "",
+    knobs: DataConfig | None = None,
+    drawn: int = SAMPLE_FACES,
+    progress: Progress = silent,
+) -> tuple[dict[str, Path], list[str]]:
+    """Bring datasets to this machine: from Kaggle, or drawn.
+
+    Args:
+        kind: ``kaggle`` or ``sample``.
+        names: which datasets; None means all.
+        folder: where sample faces are written, and where ``dataset_paths.json`` may name folders that serve when a
+            download fails; downloads stay where kagglehub keeps them.
+        own: a CSV file of the user's own faces (see :mod:`helpers.data.layouts.own`), or nothing.
+        knobs: how the datasets will be read, to see whether they can be.
+        drawn: how many sample faces.
+        progress: for drawing; kagglehub shows its own bars.
+
+    Returns:
+        Dataset -> folder, and a sentence for each dataset that is missing or not whole.
+
+    Raises:
+        InputError: there is no such dataset, or not one arrived.
+    """
+    names = list(SOURCES) if names is None else names
+    for name in names:
+        source_of(name)
+    mine = {OWN: _own_table(own.strip())} if own.strip() else {}
+    if kind == "sample":
+        folders = write_sample_faces(folder / "sample_faces", drawn, progress=progress)
+        return {name: folders[name] for name in names} | mine, []
+    known = _known_folders(folder / PATHS_FILE)
+    folders, problems = {}, []
+    for name in names:
+        try:
+            place = fetch(name)
+            problems += _incomplete(name, place, knobs or DataConfig())
+            folders[name] = place
+        except InputError as error:
+            problems.append(str(error))
+            # Named by an earlier call or by hand; drawn faces never stand in for real ones.
+            if name in known and not is_drawn(known[name]):
+                folders[name] = known[name]
+                problems[-1] += f" Until then {known[name]} is used."
+            else:
+                problems[-1] += f" Without it {source_of(name).lost}."
+    if not folders | mine:
+        raise InputError(" ".join(problems) or "No dataset was named; name one, or a CSV file of your own faces.")
+    return folders | mine, problems
+
+
+def fetch(name: str) -> Path:
+    """Download a dataset from Kaggle, or find it where an earlier call left it; returns its folder.
+
+    A cut or damaged download is tried again, and where Colab's own cache fails it is passed by.
+
+    Raises:
+        InputError: Kaggle did not deliver it.
+    """
+    handle = source_of(name).handle
+    for wait in (*_WAITS, None):
+        why = _attempt(handle)
+        if isinstance(why, Path):
+            return why
+        if os.environ.get(_COLAB_CACHE) and not os.environ.get(_NO_COLAB_CACHE):
+            os.environ[_NO_COLAB_CACHE] = "1"
+            print(f"Colab's cache failed for {handle} ({_short(why)}); downloading from Kaggle instead.")
+            continue
+        if wait is None or not _passing(why):
+            break
+        print(f"The download of {handle} was cut ({_short(why)}); going on in {wait:.0f} seconds.")
+        time.sleep(wait)
+    raise InputError(
+        f"Kaggle did not deliver {handle} ({_short(why)}); run this step again to resume, or download it by hand and "
+        "name its folder in dataset_paths.json."
+    ) from why
+
+
+def _attempt(handle: str) -> Path | Exception:
+    """The folder of a dataset, or the error of this attempt; an archive that does not open is removed."""
+    import kagglehub
+    from kagglehub import exceptions as kaggle
+
+    try:
+        place = Path(kagglehub.dataset_download(handle))
+        if any(place.iterdir()):
+            return place
+        raise zipfile.BadZipFile("the archive was empty")
+    # kagglehub does not check an archive that it finds complete; it then lies in its way at each new attempt.
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        _remove_download(handle)
+        return error
+    except ValueError as error:
+        if "archive type" in str(error):
+            _remove_download(handle)
+        return error
+    # HTTP errors and timeouts are OSErrors; the rest of kagglehub's own have no common base.
+    except (OSError, kaggle.BackendError, kaggle.CredentialError, kaggle.DataCorruptionError,
+            kaggle.NotFoundError, kaggle.UnauthenticatedError) as error:  # fmt: skip
+        return error
+
+
+def _passing(error: Exception) -> bool:
+    """Whether another attempt may succeed: the network, a busy server or a damaged file, but no refusal."""
+    import requests
+    from kagglehub import exceptions as kaggle
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code >= 500 or error.response.status_code == 429
+    damaged = (zipfile.BadZipFile, zlib.error, EOFError, kaggle.DataCorruptionError, kaggle.BackendError)
+    unsupported = isinstance(error, ValueError) and "archive type" in str(error)
+    return unsupported or isinstance(error, (*damaged, requests.RequestException))
+
+
+def _remove_download(handle: str) -> None:
+    """Remove what kagglehub has of a dataset, so that the next attempt starts anew."""
+    from kagglehub.config import get_cache_folder
+
+    shutil.rmtree(Path(get_cache_folder()) / "datasets" / handle, ignore_errors=True)
+
+
+def _incomplete(name: str, place: Path, knobs: DataConfig) -> list[str]:
+    """A sentence if fewer images arrived than the dataset holds.
+
+    Raises:
+        InputError: the folder has not this dataset's layout.
+    """
+    source = source_of(name)
+    found = sum(1 for _ in source.list_files(place, knobs))
+    if found >= source.images:
+        return []
+    return [
+        f"{source.title} arrived with {found:,} files, but it holds {source.images:,} images: delete {place} and run "
+        "this step again if that is not what you expect."
+    ]
+
+
+def _own_table(path: str) -> Path:
+    """The CSV file of a user's own faces."""
+    if not path.lower().endswith(".csv"):
+        raise InputError(f"Your own faces are named as {path!r}, but the path of a .csv file was expected.")
+    return checked_place(OWN, Path(os.path.expanduser(path)), "The CSV file of your own faces")
+
+
+def _known_folders(path: Path) -> dict[str, Path]:
+    """What a paths file names; nothing where it is missing or no longer right."""
+    try:
+        return load_paths(path)
+    except InputError:
+        return {}
+
+
+def _short(error: Exception) -> str:
+    """Kind and first line of an error."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:120]
