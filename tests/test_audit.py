@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.config import SPLITS, UNKNOWN
-from helpers.data.audit import audit, split_of
+from helpers.data.audit import audit, audit_table, split_of
 
 FACE = st.tuples(
     st.integers(0, 30),  # which pixels: few kinds, so that twins are frequent
@@ -47,6 +47,21 @@ def test_twins_never_stand_in_two_splits_and_published_tests_stay_whole(faces):
         assert sum(found["splits"].values()) == found["rows"] - left, "every row is kept or counted as left out"
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(FACE, min_size=1, max_size=60))
+def test_near_twins_do_not_stand_in_two_splits_either_within_or_across_datasets(faces):
+    given_table = table(faces)
+    twins = np.array([pixels // 3 for pixels, *_ in faces])  # three kinds of pixels each are near copies
+    kept, report = audit(given_table, twins)
+    assert (kept["split"].groupby(twins[kept.index]).nunique() <= 1).all()
+    alone, _ = audit(given_table)
+    common = kept.index.intersection(alone.index)
+    assert (kept.loc[common, "split"] == alone.loc[common, "split"]).all(), "left out, never moved"
+    for found in report.values():
+        assert found["twins"]["leaked"] >= found["identical"]["leaked"]
+        assert found["twins"]["groups"] <= found["rows"]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(FACE, min_size=2, max_size=40), st.randoms(use_true_random=False))
 def test_a_row_keeps_its_split_when_rows_are_reordered_renamed_or_added(faces, random):
@@ -77,7 +92,7 @@ def _in_training(labels, dataset="fer2013"):
 def test_conflicting_emotions_go_by_majority_and_a_tie_is_unknown():
     kept, report = audit(_in_training([1, 1, 2]))
     assert kept["emotion"].tolist() == [1, 1, 1]
-    assert report["fer2013"]["relabelled"] == 1 and report["fer2013"]["conflicting_groups"] == 1
+    assert report["fer2013"]["relabelled"] == 1 and report["fer2013"]["twins"]["conflicting"] == 1
     kept, report = audit(_in_training([1, 2]))
     assert kept.empty and report["fer2013"]["left_out_without_label"] == 2
 
@@ -92,3 +107,16 @@ def test_conflicting_ages_become_their_median_within_five_years_and_else_unknown
 def test_what_one_dataset_says_of_a_face_is_not_given_to_its_twin_in_another():
     kept, _ = audit(pd.concat([_in_training([1]), _in_training([40], "utkface")], ignore_index=True))
     assert kept["emotion"].tolist() == [1, UNKNOWN] and np.isnan(kept["age"].iloc[0])
+
+
+def test_the_class_furthest_from_its_share_is_told_in_points():
+    rows = [(number, ("fer2013", "train"), 0, 1) for number in range(400)]
+    rows += [(number, ("fer2013", "train"), 1, 1) for number in range(400, 800)]
+    rows += [(number, ("fer2013", "test"), int(number % 10 == 0), 1) for number in range(1000, 1200)]
+    _, report = audit(table(rows))
+    far = report["fer2013"]["furthest"]["test"]
+    training = report["fer2013"]["emotion"]["train"]
+    share = training["angry"] / sum(training.values())
+    assert far["class"] in ("angry", "disgust") and abs(far["points"]) == pytest.approx(100 * (0.9 - share))
+    assert f"{far['class']} {far['points']:+.1f} points" in audit_table(report | {"fer2013": report["fer2013"] | {
+        "rejected": {}}}).to_string()  # fmt: skip

@@ -51,6 +51,15 @@ def test_pooled_counts_are_the_sum_of_the_datasets(finished):
             assert found[name]["n"] == sum(part[name]["n"] for part in found["by_dataset"].values())
 
 
+def test_fer2013_s_private_test_is_also_reported_by_itself(finished, store):
+    found = finished.read_metrics()["test"]["emotion"]
+    for part in ("PublicTest", "PrivateTest"):
+        rows = store.faces[(store.faces["split"] == "test") & (store.faces["part"] == part)]
+        assert found["by_part"][f"fer2013 {part}"]["accuracy"]["n"] == len(rows) > 0
+        assert rows["name"].str.contains(f"/{part}_").all()
+    assert "fer2013 PrivateTest" in set(summary(finished.read_metrics())["dataset"])
+
+
 def test_figures_are_written_and_the_table_names_split_dataset_and_count(finished):
     names = {path.name for path in (finished.folder / "figures").iterdir()}
     wanted = {"curves", "confusion_emotion", "confusion_gender", "classes_emotion", "classes_gender", "age"}

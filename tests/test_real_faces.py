@@ -19,8 +19,13 @@ def test_the_audit_of_real_faces_finds_what_is_known_of_them(tmp_path):
     store = pack({"fer2013": tmp_path / "fer2013", "utkface": tmp_path / "utkface-new"}, tmp_path / "faces")
     fer, utk = store.manifest["audit"]["fer2013"], store.manifest["audit"]["utkface"]
     assert (fer["rows"], fer["rejected"]) == (28709 + 3589, {})
-    assert (fer["test_rows_with_twin_in_training"], fer["left_out_twin_in_test"]) == (280, 351)
-    assert (fer["twin_groups"], fer["conflicting_groups"]) == (1273, 47)
+    identical = fer["identical"]
+    assert (identical["groups"], identical["conflicting"], identical["leaked"]) == (1273, 47, 280)
+    # Near copies too: the same photographs at another size or saved again, some under other labels.
+    assert fer["twins"] == {"groups": 1533, "conflicting": 105, "largest": 18, "leaked": 354}
+    assert (fer["left_out_twin_in_test"], fer["left_out_without_label"]) == (526, 84)
     assert fer["splits"]["test"] == 3589, "the published test set stays whole"
-    assert (utk["rows"], sum(utk["rejected"].values()), utk["twin_groups"]) == (7811, 2, 58)
+    assert (utk["rows"], sum(utk["rejected"].values()), utk["identical"]["groups"]) == (7811, 2, 58)
+    assert utk["twins"] == {"groups": 171, "conflicting": 123, "largest": 4, "leaked": 22}
+    assert set(store.faces["part"].dropna()) == {"PublicTest"}, "the archive holds this half of the test folder"
     assert not store.drawn

@@ -32,13 +32,13 @@ def test_the_audit_finds_the_traps_of_the_sample_faces(store, sample_folders):
     fer, utk = store.manifest["audit"]["fer2013"], store.manifest["audit"]["utkface"]
     assert store.drawn
     assert sum(fer["rejected"].values()) == 4 and "truncated image" in fer["rejected"]
-    assert fer["test_rows_with_twin_in_training"] >= 1 and fer["left_out_twin_in_test"] >= 1
-    assert fer["conflicting_groups"] >= 2
+    assert fer["identical"]["leaked"] >= 1 and fer["left_out_twin_in_test"] >= 1
+    assert fer["identical"]["conflicting"] >= 2
     assert utk["rejected"]["name has 3 fields, not age_gender_race_time"] == 3
-    assert utk["rejected"]["gender in the name is not 0 to 1"] == 1 and utk["conflicting_groups"] >= 2
+    assert utk["rejected"]["gender in the name is not 0 to 1"] == 1 and utk["identical"]["conflicting"] >= 2
     raf, affect = store.manifest["audit"]["rafdb"], store.manifest["audit"]["affectnet"]
-    assert raf["rejected"]["train_labels.csv and the folder disagree"] == 2 and raf["conflicting_groups"] >= 2
-    assert raf["test_rows_with_twin_in_training"] >= 2 and affect["left_out_twin_in_test"] == 1, "across datasets too"
+    assert raf["rejected"]["train_labels.csv and the folder disagree"] == 2 and raf["identical"]["conflicting"] >= 2
+    assert raf["identical"]["leaked"] >= 2 and affect["left_out_twin_in_test"] == 1, "across datasets too"
     assert affect["rejected"]["labels.csv and the folder disagree"] >= 3
     assert affect["rejected"]["contempt is not among the seven emotions"] >= 1
     for name, found in store.manifest["audit"].items():

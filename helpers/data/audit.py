@@ -48,8 +48,6 @@ def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.Data
     faces["split"] = [split_of(sha, split) for sha, split in zip(faces["sha"], published, strict=True)]
     rank = faces["split"].map(SPLITS.index)
     highest = rank.groupby(faces["twins"]).transform("max")
-    identical, twin = (faces[key].duplicated(keep=False) for key in ("sha", "twins"))
-    conflict = twin & _disagree(faces)
     kept = faces[rank == highest]
     settled = _settle(kept)
     labelled = (settled["emotion"] != UNKNOWN) | settled["age"].notna() | (settled["gender"] != UNKNOWN)
@@ -59,15 +57,11 @@ def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.Data
     for name in faces["dataset"].unique():
         own = faces["dataset"] == name
         lower = own & (rank < highest)
-        # Rows of the test split whose twins also stood where a model learns or is chosen.
-        leaked = own & (faces["split"] == "test") & faces["twins"].isin(set(faces["twins"][rank < highest]))
         dropped = settled[~labelled & (settled["dataset"] == name)]
         report[name] = {
             "rows": int(own.sum()),
-            "identical_groups": int(faces["sha"][own & identical].nunique()),
-            "twin_groups": int(faces["twins"][own & twin].nunique()),
-            "conflicting_groups": int(faces["twins"][own & conflict].nunique()),
-            "test_rows_with_twin_in_training": int(leaked.sum()),
+            "identical": _repeated(faces, own, "sha"),
+            "twins": _repeated(faces, own, "twins"),
             "left_out_twin_in_test": int((lower & (highest == SPLITS.index("test"))).sum()),
             "left_out_twin_in_validation": int((lower & (highest == SPLITS.index("validation"))).sum()),
             "left_out_without_label": len(dropped),
@@ -77,22 +71,57 @@ def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.Data
     return result, report
 
 
+def _repeated(faces: pd.DataFrame, own: pd.Series, key: str) -> dict[str, int]:
+    """What stands more than once in a dataset's rows ``own``, where equal ``key`` means the same face.
+
+    ``leaked`` counts test rows of which another copy stood where a model learns or is chosen.
+    """
+    groups, test = faces[key], faces["split"] == "test"
+    repeated = own & groups.duplicated(keep=False)
+    return {
+        "groups": int(groups[repeated].nunique()),
+        "conflicting": int(groups[repeated & _disagree(faces, key)].nunique()),
+        "largest": int(groups[repeated].value_counts().max()) if repeated.any() else 0,
+        "leaked": int((own & test & groups.isin(set(groups[~test]))).sum()),
+    }
+
+
 def _counts(faces: pd.DataFrame) -> dict[str, dict]:
     """Rows per split, and per split and class of each task."""
     decades = tuple(f"{start}s" for start in range(0, 120, 10))
-    return {
-        "splits": {split: int((faces["split"] == split).sum()) for split in SPLITS},
+    classes = {
         "emotion": _class_counts(faces["split"], faces["emotion"], EMOTIONS),
         "gender": _class_counts(faces["split"], faces["gender"], GENDERS),
         "age": _class_counts(faces["split"], faces["age"].fillna(10 * UNKNOWN) // 10, decades),
     }
+    return {
+        "splits": {split: int((faces["split"] == split).sum()) for split in SPLITS},
+        "furthest": {split: _furthest(classes, split) for split in SPLITS},
+        **classes,
+    }
 
 
-def _disagree(faces: pd.DataFrame) -> pd.Series:
-    """Rows whose twins carry another known emotion, age or gender."""
+def _furthest(classes: dict[str, dict], split: str) -> dict | None:
+    """The class whose share of a split is furthest from its share of the training split, and by how many points.
+
+    Splits follow the hash of the pixels, not the labels, so the shares differ by chance; this tells by how much.
+    """
+    found = []
+    for counts in classes.values():
+        here, training = (sum(counts.get(name, {}).values()) for name in (split, "train"))
+        if here and training:
+            found += [
+                {"class": name, "points": 100 * (count / here - counts["train"][name] / training)}
+                for name, count in counts[split].items()
+            ]
+    return max(found, key=lambda one: abs(one["points"]), default=None)
+
+
+def _disagree(faces: pd.DataFrame, key: str = "twins") -> pd.Series:
+    """Rows of which another with the same ``key`` carries another known emotion, age or gender."""
     known = faces[["emotion", "age", "gender"]].astype("float32").replace(UNKNOWN, np.nan)
-    distinct = known.groupby(faces["twins"]).nunique()  # does not count what is unknown
-    return faces["twins"].map((distinct > 1).any(axis=1))
+    distinct = known.groupby(faces[key]).nunique()  # does not count what is unknown
+    return faces[key].map((distinct > 1).any(axis=1))
 
 
 def _settle(faces: pd.DataFrame) -> pd.DataFrame:
@@ -149,13 +178,25 @@ def audit_table(report: dict[str, dict]) -> pd.DataFrame:
     lines = {
         "files left out, by reason below": lambda found: sum(found["rejected"].values()),
         "faces read": lambda found: found["rows"],
-        "groups of identical faces": lambda found: found["identical_groups"],
-        "groups of twins, identical ones included": lambda found: found["twin_groups"],
-        "  of these with conflicting labels": lambda found: found["conflicting_groups"],
-        "test faces that also stand in training": lambda found: found["test_rows_with_twin_in_training"],
+        "groups of identical faces": lambda found: found["identical"]["groups"],
+        "  of these with conflicting labels": lambda found: found["identical"]["conflicting"],
+        "  test faces that also stand in training": lambda found: found["identical"]["leaked"],
+        "groups of twins (identical or near)": lambda found: found["twins"]["groups"],
+        "  of these with conflicting labels ": lambda found: found["twins"]["conflicting"],
+        "  test faces that also stand in training ": lambda found: found["twins"]["leaked"],
         "left out: twin in the test split": lambda found: found["left_out_twin_in_test"],
         "left out: twin in the validation split": lambda found: found["left_out_twin_in_validation"],
         "left out: no label after a conflict": lambda found: found["left_out_without_label"],
         "labels settled by their twins": lambda found: found["relabelled"],
     } | {f"{split} faces": lambda found, split=split: found["splits"][split] for split in SPLITS}
+    lines |= {
+        f"{split} class furthest from its share in training": lambda found, split=split: _points(found, split)
+        for split in SPLITS[1:]
+    }
     return pd.DataFrame({name: {line: get(found) for line, get in lines.items()} for name, found in report.items()})
+
+
+def _points(found: dict, split: str) -> str:
+    """The class of :func:`_furthest` in a few words."""
+    one = found["furthest"][split]
+    return f"{one['class']} {one['points']:+.1f} points" if one else "none"

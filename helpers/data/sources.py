@@ -43,6 +43,7 @@ SCHEMA = pa.schema(
         ("race", pa.int8()),
         ("sha", pa.string()),
         ("name", pa.string()),
+        ("part", pa.string()),
     ]
 )
 """The table of faces, one row per image. Here ``split`` is the published one (``train``, ``test`` or null)."""
@@ -225,7 +226,7 @@ def read_source(name: str, place: Path, knobs: DataConfig, progress: Progress = 
                 rejects.append((_name(path, place), result))
             else:
                 rows.append((result.encoded, name, item.split, item.emotion, item.age, item.gender, item.race,
-                             result.sha, _name(path, place)))  # fmt: skip
+                             result.sha, _name(path, place), item.part))  # fmt: skip
                 likenesses.append(result.likeness)
             if done % 256 == 0 or done == len(listed):
                 progress(done, len(listed))

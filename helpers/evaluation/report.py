@@ -59,7 +59,7 @@ def evaluate(run: Run, store: FaceStore, progress: Callable[[str], Progress] = l
 def _table(found: Predictions, store: FaceStore, split: str) -> pd.DataFrame:
     """One row per face: name, labels, probabilities, and what the exported model would answer."""
     faces = store.faces.iloc[found.rows]
-    table = faces[["dataset", "name", "emotion", "age", "gender", "race"]].reset_index(drop=True)
+    table = faces[["dataset", "part", "name", "emotion", "age", "gender", "race"]].reset_index(drop=True)
     table.insert(0, "split", split)
     for task, names in (("emotion", EMOTIONS), ("gender", GENDERS)):
         probabilities = found.outputs[task].exp().numpy()
@@ -75,7 +75,7 @@ def _known(table: pd.DataFrame, task: str) -> pd.Series:
 
 
 def _measure(table: pd.DataFrame, task: str, median_age: float) -> dict:
-    """The task's measures over all rows that carry its label, and the same ``by_dataset``."""
+    """The task's measures over all rows that carry its label, and the same ``by_dataset`` and ``by_part`` of one."""
 
     def measure(part: pd.DataFrame) -> dict:
         if task == "age":
@@ -89,8 +89,9 @@ def _measure(table: pd.DataFrame, task: str, median_age: float) -> dict:
         return classification(part[task].to_numpy(), part[f"{task}_answer"].to_numpy(), names)
 
     labelled = table[_known(table, task)]
-    parts = {name: measure(part) for name, part in labelled.groupby("dataset")}
-    return measure(labelled) | {"by_dataset": parts}
+    datasets = {name: measure(rows) for name, rows in labelled.groupby("dataset")}
+    parts = {" ".join(names): measure(rows) for names, rows in labelled.groupby(["dataset", "part"])}
+    return measure(labelled) | {"by_dataset": datasets, "by_part": parts}
 
 
 def _draw(run: Run, metrics: dict, table: pd.DataFrame) -> None:
@@ -115,8 +116,8 @@ def summary(metrics: dict) -> pd.DataFrame:
     for split in SPLITS:
         for task, found in metrics.get(split, {}).items():
             name, scale, unit = ("mae", 1.0, " years") if task == "age" else ("accuracy", 100.0, " %")
-            parts = found["by_dataset"]
-            for dataset, part in (parts | {"all": found} if len(parts) > 1 else parts).items():
+            parts = found["by_dataset"] | ({"all": found} if len(found["by_dataset"]) > 1 else {}) | found["by_part"]
+            for dataset, part in parts.items():
                 value, low, high = (
                     np.nan if part[name][key] is None else part[name][key] * scale for key in ("value", "low", "high")
                 )

@@ -31,4 +31,11 @@ def list_fer2013(folder: Path) -> Iterator[Item]:
                 yield from ((path, "not in an emotion's folder") for path in in_order(place))
             else:
                 emotion = EMOTIONS.index(place.name)
-                yield from (not_an_image(path) or Entry(path, split, emotion=emotion) for path in in_order(place))
+                for path in in_order(place):
+                    yield not_an_image(path) or Entry(path, split, emotion=emotion, part=_part(path, split))
+
+
+def _part(path: Path, split: str) -> str | None:
+    """The half of the test folder that a name tells: published scores are those of PrivateTest alone."""
+    usage = path.name.partition("_")[0]
+    return usage if split == "test" and usage in ("PublicTest", "PrivateTest") else None

@@ -15,7 +15,10 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png")
 
 @dataclass(frozen=True)
 class Entry:
-    """A file that a layout names, with the labels its place and name give; ``split`` is the published one."""
+    """A file that a layout names, with the labels its place and name give.
+
+    ``split`` is the published one, and ``part`` a part of it that is also reported by itself.
+    """
 
     path: Path
     split: str | None = None
@@ -23,6 +26,7 @@ class Entry:
     age: float = math.nan
     gender: int = UNKNOWN
     race: int = UNKNOWN
+    part: str | None = None
 
 
 Item = Entry | tuple[Path, str]
