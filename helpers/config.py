@@ -109,6 +109,13 @@ class DataConfig(_Knobs):
         "agree: only images on which folder and labels.csv agree; folder or csv: believe one of them.",
         choices=("agree", "folder", "csv"),
     )
+    max_side: int = _knob(
+        288,
+        "Largest face",
+        "Pixels of a face's longer side in the store; larger ones are reduced once, when they are packed.",
+        low=32,
+        high=1024,
+    )
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ def test_affectnet_without_its_csv_names_the_field_that_helps(affectnet):
 
 def test_another_choice_of_labels_packs_the_store_again(affectnet, tmp_path):
     agree = pack({"affectnet": affectnet}, tmp_path / "faces")
-    assert agree.manifest["knobs"] == {"affectnet_labels": "agree"} and len(agree) == 7
+    assert agree.manifest["knobs"]["affectnet_labels"] == "agree" and len(agree) == 7
     assert agree.manifest["audit"]["affectnet"]["rejected"]["labels.csv and the folder disagree"] == 8
     assert len(pack({"affectnet": affectnet}, tmp_path / "faces", DataConfig(affectnet_labels="csv"))) == 14
     assert len(pack({"affectnet": affectnet}, tmp_path / "faces")) == 14, "packing again keeps what was chosen"

@@ -6,14 +6,22 @@ import os
 import pickle
 import shutil
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from helpers.config import InputError
+from drawn_faces.face import draw_face
+from helpers.config import DataConfig, InputError
 from helpers.data import store as store_module
 from helpers.data.images import decode
 from helpers.data.store import FaceStore, pack
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_a_store_opens_without_the_folders_and_gives_back_every_pixel(sample_folders, tmp_path):
@@ -94,7 +102,7 @@ def test_a_failed_pack_leaves_the_old_store_and_nothing_half_written(sample_fold
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store_module, "_write", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match=r"could not be written \(No space left"):
         pack(sample_folders, tmp_path / "faces")
     assert FaceStore.open(tmp_path / "faces").identity == first.identity
     assert [path.name for path in tmp_path.iterdir()] == ["faces"]
@@ -139,3 +147,38 @@ def test_a_fixed_sample_holds_rows_of_every_task_and_does_not_depend_on_order(st
         assert store.known(task)[sample].sum() >= 20
     assert json.dumps(sample.tolist()) == json.dumps(store.fixed_sample("train", 20).tolist())
     assert len(store.fixed_sample("validation", 10**6)) == len(store.rows("validation"))
+
+
+def test_larger_faces_are_reduced_once_and_stay_in_their_split(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "mine").mkdir()
+    shapes = [(400, 300), (300, 600), (100, 100), (288, 288)]
+    for number, shape in enumerate(shapes):
+        face = draw_face(rng, number, 30, 0, max(shape))[: shape[0], : shape[1]]
+        Image.fromarray(face).save(tmp_path / "mine" / f"{number}.png")
+    table = tmp_path / "mine" / "faces.csv"
+    table.write_text("file,age\n" + "".join(f"{number}.png,{20 + number}\n" for number in range(4)))
+    whole = pack({"mine": table}, tmp_path / "whole", DataConfig(max_side=1024))
+    small = pack({"mine": table}, tmp_path / "small")
+    assert [whole.image(row).shape[:2] for row in range(4)] == shapes
+    assert [small.image(row).shape[:2] for row in range(4)] == [(288, 216), (144, 288), (100, 100), (288, 288)]
+    assert small.faces["split"].tolist() == whole.faces["split"].tolist()
+    assert small.faces["sha"].tolist() == whole.faces["sha"].tolist()
+    assert sorted(small.sides) == [100, 288] and len(small) == 4
+    reduced = cv2.resize(whole.image(0), (216, 288), interpolation=cv2.INTER_AREA)
+    assert np.abs(small.image(0).astype(int) - reduced).mean() < 3, "what JPEG takes away, and no more"
+    again = pack({"mine": table}, tmp_path / "small", DataConfig(max_side=64))
+    assert again.sides == [64], "another cap packs the store again"
+
+
+def test_a_file_size_limit_of_the_system_leaves_no_store(sample_folders, tmp_path):
+    # A real refusal by the kernel while an Arrow file is being written, as of a full disk or a quota.
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from helpers.data.store import pack;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+        "pack({'utkface': Path(sys.argv[1])}, Path(sys.argv[2]))"
+    )
+    place = [str(sample_folders["utkface"]), str(tmp_path / "faces")]
+    found = subprocess.run([sys.executable, "-c", code, *place], capture_output=True, text=True, cwd=ROOT)
+    assert "could not be written (File too large)" in found.stderr
+    assert not list(tmp_path.iterdir())

@@ -9,8 +9,10 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would otherwise ask the network for a newer version
 
@@ -188,6 +190,9 @@ def techniques(leave_out: str = "") -> dict[str, Technique]:
 class Augmenter:
     """The techniques one after another, each by its probability; draws follow :meth:`reseed` alone.
 
+    Who is applied is drawn here and only those are called: albumentations' own Compose looks at the face again after
+    each transform, which costs as much as the transforms themselves.
+
     Args:
         strength: scales every technique's amount; 0 leaves the faces as they are.
         leave_out: names of techniques that are not used, separated by commas.
@@ -198,26 +203,41 @@ class Augmenter:
 
     def __init__(self, strength: float, leave_out: str = ""):
         self.strength = strength
-        self._techniques = techniques(leave_out) if strength > 0 else {}
-        self._composed: dict[int, A.Compose] = {}  # by the face's longer side
-        self._reseeded: set[int] = set()
-        self._seed = 0
+        self._names = list(techniques(leave_out)) if strength > 0 else []
+        self._probabilities = np.array([TECHNIQUES[name].probability for name in self._names])
+        self._random, self._numpy_random = random.Random(0), np.random.Generator(np.random.PCG64(0))
+
+    def prepare(self, sides: Iterable[int]) -> None:
+        """Build the transforms for faces of these sizes now: processes that fork from this one need not."""
+        for side in sides:
+            for name in self._names:
+                _build(name, self.strength, _rounded(side))
 
     def reseed(self, seed: int) -> None:
-        """Make all later draws a function of ``seed``; once per batch, since it costs a millisecond."""
-        self._seed = seed
-        self._reseeded.clear()
+        """Make all later draws a function of ``seed``."""
+        self._random.seed(seed)
+        self._numpy_random.bit_generator.state = np.random.PCG64(seed).state
 
     def __call__(self, face: np.ndarray) -> np.ndarray:
         """A face, uint8 RGB (H, W, 3), as a new array of the same shape."""
-        side = max(face.shape[:2])
-        if side not in self._composed:
-            steps = [t.build(t.limit * self.strength, t.probability, side) for t in self._techniques.values()]
-            self._composed[side] = A.Compose(steps)
-        if side not in self._reseeded:
-            self._composed[side].set_random_seed((self._seed + side) % 2**32)
-            self._reseeded.add(side)
-        return self._composed[side](image=face)["image"]
+        face, side = face.copy(), _rounded(max(face.shape[:2]))
+        for number in np.flatnonzero(self._numpy_random.random(len(self._names)) < self._probabilities):
+            transform = _build(self._names[number], self.strength, side)
+            transform.set_random_state(self._numpy_random, self._random)
+            face = transform(image=face)["image"]
+        return face
+
+
+def _rounded(side: int) -> int:
+    """Sizes within a few pixels share their transforms, which cost a millisecond each to build."""
+    return max(16, 8 * round(side / 8))
+
+
+@cache
+def _build(name: str, strength: float, side: int) -> A.BasicTransform:
+    """The transform of a technique, surely applied, for faces of a size."""
+    technique = TECHNIQUES[name]
+    return technique.build(technique.limit * strength, 1.0, side)
 
 
 def show_technique(name: str, face: np.ndarray, strength: float, seed: int) -> np.ndarray:

@@ -32,7 +32,7 @@ class Face:
     Attributes:
         encoded: JPEG or PNG bytes that decode to upright RGB or grey.
         sha: SHA-256 of the RGB pixels.
-        height, width: in pixels.
+        height, width: of the encoded picture, in pixels.
         likeness: difference hash and thumbnail, see :func:`helpers.data.twins.likeness`.
     """
 
@@ -43,11 +43,12 @@ class Face:
     likeness: tuple[np.uint64, np.ndarray]
 
 
-def read_face(encoded: bytes) -> Face:
+def read_face(encoded: bytes, max_side: int | None = None) -> Face:
     """Check and fingerprint the bytes of an image file.
 
     Bytes that every decoder reads alike (JPEG or PNG, 8 bit grey or RGB, upright) are kept as they are;
-    anything else is turned upright, made RGB and written as PNG.
+    anything else is turned upright, made RGB and written as PNG. A face whose longer side has more than ``max_side``
+    pixels is reduced to it and written as JPEG; its fingerprints are those of the whole picture.
 
     Raises:
         RejectedImageError: empty, not an image, truncated, too small or too large.
@@ -72,14 +73,25 @@ def read_face(encoded: bytes) -> Face:
         raise RejectedImageError(
             "truncated image" if "truncated" in str(error) else "not readable as an image"
         ) from error
-    if not plain:
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
-        encoded = buffer.getvalue()
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(b"%dx%d:" % (width, height))
     digest.update(pixels.tobytes())
-    return Face(encoded, digest.hexdigest(), height, width, likeness(pixels))
+    alike = likeness(pixels)
+    if max_side and max(height, width) > max_side:
+        pixels = reduce(pixels, max_side)
+        encoded = cv2.imencode(".jpg", pixels[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))[1].tobytes()
+    elif not plain:
+        encoded = cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
+    return Face(encoded, digest.hexdigest(), *pixels.shape[:2], alike)
+
+
+def reduce(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The picture with its longer side reduced to ``side`` pixels, or as it is where that is not longer."""
+    longer = max(pixels.shape[:2])
+    if longer <= side:
+        return pixels
+    height, width = (max(1, round(length * side / longer)) for length in pixels.shape[:2])
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

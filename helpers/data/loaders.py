@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from helpers.config import TrainConfig
+from helpers.config import TASKS, TrainConfig
 from helpers.data.augment import Augmenter
+from helpers.data.images import reduce
 from helpers.data.store import FaceStore
 
 
@@ -100,8 +101,7 @@ class FaceBatches(Dataset):
         self, store: FaceStore, augmenter: Augmenter | None = None, seed: int = 0, shrink_to: int | None = None
     ):
         self.store, self.augmenter, self.seed, self.shrink_to = store, augmenter, seed, shrink_to
-        labels = store.faces[["emotion", "age", "gender"]]
-        self._emotion, self._age, self._gender = (labels[name].to_numpy() for name in labels)
+        self._emotion, self._age, self._gender = (store.labels(task) for task in TASKS)
 
     def __getitem__(self, item: tuple[int, np.ndarray]) -> Batch:
         step, rows = item
@@ -122,16 +122,14 @@ class FaceBatches(Dataset):
 
     def _face(self, row: int) -> np.ndarray:
         face = self.store.image(row)
-        longer = max(face.shape[:2])
-        if self.shrink_to and longer > self.shrink_to:
-            height, width = (max(1, round(side * self.shrink_to / longer)) for side in face.shape[:2])
-            face = cv2.resize(face, (width, height), interpolation=cv2.INTER_AREA)
+        face = reduce(face, self.shrink_to) if self.shrink_to else face
         return self.augmenter(face) if self.augmenter else face
 
 
 def train_loader(store: FaceStore, rows: np.ndarray, config: TrainConfig, first_step: int = 0) -> DataLoader:
     """Augmented batches of the epoch that ``first_step`` lies in, from that step on."""
     augmenter = Augmenter(config.augment, config.augment_without)
+    augmenter.prepare({min(side, config.img_size) for side in store.sides})
     batches = FaceBatches(store, augmenter, config.seed, shrink_to=config.img_size)
     return _loader(batches, EpochSampler(rows, config.batch_size, config.seed, first_step), config.workers)
 

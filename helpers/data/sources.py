@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,7 @@ class Read:
         dataset: its name.
         table: one row per usable image (see SCHEMA).
         hashes, thumbnails: what twins are told by, in the rows' order (see :mod:`helpers.data.twins`).
+        sides: the faces' longer sides in pixels.
         rejects: (name, reason) of what cannot be used.
     """
 
@@ -87,6 +89,7 @@ class Read:
     table: pa.Table
     hashes: np.ndarray
     thumbnails: np.ndarray
+    sides: np.ndarray
     rejects: list[tuple[str, str]]
 
     def reasons(self) -> dict[str, int]:
@@ -216,11 +219,13 @@ def read_source(name: str, place: Path, knobs: DataConfig, progress: Progress = 
         InputError: the folder has not this dataset's layout, or not one of its images can be used.
     """
     listed = list(source_of(name, place).list_files(place, knobs))
-    rows, likenesses, rejects = [], [], []
+    rows, likenesses, sides, rejects = [], [], [], []
     # Threads, since decoding and hashing both let go of the interpreter's lock. Pillow warns of large pictures and odd
     # EXIF blocks; both are judged by read_face, not shown to the user.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (item, result) in enumerate(zip(listed, pool.map(_open, listed), strict=True), start=1):
+        for done, (item, result) in enumerate(
+            zip(listed, pool.map(partial(_open, max_side=knobs.max_side), listed), strict=True), start=1
+        ):
             path = item[0] if isinstance(item, tuple) else item.path
             if isinstance(result, str):
                 rejects.append((_name(path, place), result))
@@ -228,6 +233,7 @@ def read_source(name: str, place: Path, knobs: DataConfig, progress: Progress = 
                 rows.append((result.encoded, name, item.split, item.emotion, item.age, item.gender, item.race,
                              result.sha, _name(path, place), item.part))  # fmt: skip
                 likenesses.append(result.likeness)
+                sides.append(max(result.height, result.width))
             if done % 256 == 0 or done == len(listed):
                 progress(done, len(listed))
     if not rows:
@@ -237,7 +243,7 @@ def read_source(name: str, place: Path, knobs: DataConfig, progress: Progress = 
         raise InputError(f"{place} holds no usable image of {name}: {len(rejects)} files, all rejected.{why}")
     columns = [pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
     hashes, thumbnails = (np.stack(column) for column in zip(*likenesses, strict=True))
-    return Read(name, pa.Table.from_arrays(columns, schema=SCHEMA), hashes, thumbnails, rejects)
+    return Read(name, pa.Table.from_arrays(columns, schema=SCHEMA), hashes, thumbnails, np.array(sides), rejects)
 
 
 def _name(path: Path, place: Path) -> str:
@@ -245,12 +251,12 @@ def _name(path: Path, place: Path) -> str:
     return path.relative_to(place if place.is_dir() else place.parent).as_posix()
 
 
-def _open(item: Item):
+def _open(item: Item, max_side: int):
     """The face in an entry's file, or why it was rejected."""
     if isinstance(item, tuple):
         return item[1]
     try:
-        return read_face(item.path.read_bytes())
+        return read_face(item.path.read_bytes(), max_side)
     except RejectedImageError as error:
         return str(error)
     except OSError as error:

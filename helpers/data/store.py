@@ -8,11 +8,13 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from helpers.config import EMOTIONS, GENDERS, TASKS, UNKNOWN, DataConfig, InputError, read_json
 from helpers.data.audit import audit
@@ -42,14 +44,15 @@ def pack(
         progress: called with a dataset's name, gives the callback for reading it.
 
     Raises:
-        InputError: a folder has not its dataset's layout or holds no usable image, or the store that is there holds
-            a dataset that is not among ``folders``.
+        InputError: a folder has not its dataset's layout or holds no usable image, the store that is there holds a
+            dataset that is not among ``folders``, or the disk is full.
     """
     knobs = knobs or packed_knobs(folder)
     sources = fingerprint(folders, knobs)
     if (folder / "manifest.json").exists():
         manifest = read_json(folder / "manifest.json", "a store's manifest")
-        if manifest.get("format") == FORMAT and manifest.get("sources") == sources:
+        asked = {"format": FORMAT, "sources": sources, "knobs": dataclasses.asdict(knobs)}
+        if all(manifest.get(name) == value for name, value in asked.items()):
             return FaceStore.open(folder)
         if lost := [name for name in manifest.get("sources", {}) if name not in sources]:
             raise InputError(
@@ -63,16 +66,28 @@ def pack(
     kept, report = audit(faces, twin_groups(faces["sha"].to_numpy(), hashes, thumbnails))
     for read in reads:
         report[read.dataset] |= {"rejected": read.reasons(), "rejected_files": read.rejects}
+    sides, counts = np.unique(np.concatenate([read.sides for read in reads])[kept.index], return_counts=True)
+    manifest = {
+        "format": FORMAT,
+        "rows": len(kept),
+        "identity": _identity(kept),
+        "sources": sources,
+        "knobs": dataclasses.asdict(knobs),
+        "sides": dict(zip(sides.tolist(), counts.tolist(), strict=True)),
+    }
     table = _with_labels(table.take(pa.array(kept.index)), kept)
-
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        manifest = {"format": FORMAT, "rows": len(kept), "sources": sources, "knobs": dataclasses.asdict(knobs)}
-        manifest |= {"files": _write(table, partial)}
-        (partial / "manifest.json").write_text(json.dumps(manifest | {"audit": report}, indent=1) + "\n")
+        partial.mkdir(parents=True)
+        manifest |= {"files": _write(table, partial), "audit": report}
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
         _swap_in(partial, folder)
+    except OSError as error:
+        raise InputError(
+            f"The store {folder} could not be written ({error.strerror}); free some space and run this step again; "
+            "what was there before is untouched."
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return FaceStore.open(folder)
@@ -89,20 +104,17 @@ def packed_knobs(folder: Path) -> DataConfig:
 
 @dataclass(frozen=True)
 class FaceStore:
-    """An opened store.
+    """An opened store. Everything stays in the memory-mapped files until it is asked for.
 
     Attributes:
         folder: where it lies.
         manifest: what was packed; ``manifest["audit"]`` per dataset.
-        faces: the table of faces without its images, one row per face, index 0..n-1.
-        chunks: the images, memory-mapped, and ``starts``, the first row of each chunk.
+        table: the table of faces, row 0..n-1.
     """
 
     folder: Path
     manifest: dict
-    faces: pd.DataFrame
-    chunks: list[pa.BinaryArray]
-    starts: np.ndarray
+    table: pa.Table
 
     @classmethod
     def open(cls, folder: Path) -> FaceStore:
@@ -120,30 +132,43 @@ class FaceStore:
             if not path.exists() or path.stat().st_size != about["bytes"]:
                 raise InputError(f"{path} is missing or not {about['bytes']} bytes long; pack the store again.")
             tables.append(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
-        table = pa.concat_tables(tables)
-        chunks = table.column("image").chunks
-        starts = np.cumsum([0] + [len(chunk) for chunk in chunks])[:-1]
-        return cls(folder, manifest, table.drop_columns("image").to_pandas(), chunks, starts)
+        return cls(folder, manifest, pa.concat_tables(tables))
 
     def __len__(self) -> int:
-        return len(self.faces)
+        return self.table.num_rows
 
     def __reduce__(self):
         """Workers that do not fork open the files again: a memory map cannot be sent."""
         return FaceStore.open, (self.folder,)
 
+    @cached_property
+    def faces(self) -> pd.DataFrame:
+        """The table of faces without its images, index 0..n-1; costs memory for each row."""
+        return self.table.drop_columns("image").to_pandas()
+
+    @cached_property
+    def _images(self) -> tuple[list[pa.BinaryArray], np.ndarray]:
+        """The images in chunks, and the first row of each chunk."""
+        chunks = self.table.column("image").chunks
+        return chunks, np.cumsum([0] + [len(chunk) for chunk in chunks])[:-1]
+
     def image(self, row: int) -> np.ndarray:
         """Pixels of a row, uint8 RGB of shape (H, W, 3)."""
-        chunk = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return decode(self.chunks[chunk][int(row - self.starts[chunk])].as_buffer())
+        chunks, starts = self._images
+        chunk = int(np.searchsorted(starts, row, side="right")) - 1
+        return decode(chunks[chunk][int(row - starts[chunk])].as_buffer())
+
+    def labels(self, task: str) -> np.ndarray:
+        """Labels of ``emotion`` or ``gender``, int8 with -1 unknown, or ``age``, float32 with NaN unknown, (N,)."""
+        return self.table.column(task).to_numpy()
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of a split, int64."""
-        return np.flatnonzero((self.faces["split"] == split).to_numpy())
+        return np.flatnonzero(pc.equal(self.table.column("split"), split).to_numpy())
 
     def known(self, task: str) -> np.ndarray:
         """Which rows carry the label of ``emotion``, ``age`` or ``gender``, bool (N,)."""
-        labels = self.faces[task].to_numpy()
+        labels = self.labels(task)
         return ~np.isnan(labels) if task == "age" else labels != UNKNOWN
 
     def fixed_sample(self, split: str, size: int) -> np.ndarray:
@@ -154,13 +179,19 @@ class FaceStore:
     def examples(self, split: str, size: int) -> np.ndarray:
         """``size`` rows of every dataset in the split, chosen by the pixels' hash alone."""
         order = self._by_hash(split)
-        datasets = self.faces["dataset"].to_numpy()[order]
+        datasets = self.table.column("dataset").take(order).to_numpy()
         return np.concatenate([order[datasets == name][:size] for name in self.manifest["sources"]])
 
     def _by_hash(self, split: str) -> np.ndarray:
         """Rows of a split in the order of their hashes, whose first digits are left out: the split follows those."""
-        order = np.argsort(self.faces["sha"].str[8:24].to_numpy(), kind="stable")
-        return order[(self.faces["split"] == split).to_numpy()[order]]
+        rows = self.rows(split)
+        digits = pc.utf8_slice_codeunits(self.table.column("sha").take(rows), 8, 24)
+        return rows[pc.array_sort_indices(digits.combine_chunks()).to_numpy()]
+
+    @property
+    def sides(self) -> list[int]:
+        """The faces' longer sides in pixels, each size once."""
+        return [int(side) for side in self.manifest["sides"]]
 
     @property
     def drawn(self) -> bool:
@@ -170,8 +201,12 @@ class FaceStore:
     @property
     def identity(self) -> str:
         """A short hash of the rows in their order; the same data packed elsewhere has the same."""
-        rows = pd.util.hash_pandas_object(self.faces[["sha", "split", "emotion", "age", "gender"]], index=False)
-        return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
+        return self.manifest["identity"]
+
+
+def _identity(faces: pd.DataFrame) -> str:
+    rows = pd.util.hash_pandas_object(faces[["sha", "split", "emotion", "age", "gender"]], index=False)
+    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
 
 
 def _with_labels(table: pa.Table, kept: pd.DataFrame) -> pa.Table:

@@ -1,0 +1,103 @@
+"""Batches for a 224-pixel network: this project's loader against the plain pipeline.
+
+Plain: read the file, resize to 224, the same transforms at 224, normalise, tensor, collate. Here: decode from the packed
+store, the same transforms at the face's own size, one uint8 tensor per batch. Both with the same techniques,
+probabilities and relative strengths, the same rows in the same order and the same number of loader processes.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.common import finish, opened, paired, parser, ratio
+from helpers.config import TrainConfig, recipe
+from helpers.data.augment import Augmenter
+from helpers.data.loaders import EpochSampler, train_loader
+from helpers.data.store import FaceStore
+from helpers.training.model import create_model
+
+MEAN, SD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+
+
+class PlainFaces(Dataset):
+    """Faces as most training scripts load them, one file at a time at the network's size."""
+
+    def __init__(self, store: FaceStore, rows: np.ndarray, config: TrainConfig):
+        sources = store.manifest["sources"]
+        names = store.faces.loc[rows, ["dataset", "name"]].itertuples(index=False)
+        self.paths = [str(Path(sources[dataset]["folder"]) / name) for dataset, name in names]
+        self.augmenter, self.size = Augmenter(config.augment, config.augment_without), config.img_size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        face = cv2.cvtColor(cv2.imread(self.paths[index]), cv2.COLOR_BGR2RGB)
+        face = cv2.resize(face, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+        face = (self.augmenter(face).astype(np.float32) / 255 - MEAN) / SD
+        return torch.from_numpy(face.transpose(2, 0, 1).copy())
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def main() -> None:
+    """Measure, print the table and the last line."""
+    made = parser(__doc__.partition("\n")[0])
+    made.add_argument("--batches", type=int, default=40, help="batches of 64 per run (default: %(default)s)")
+    made.add_argument("--workers", type=int, default=2, help="loader processes (default: %(default)s)")
+    options = made.parse_args()
+    config = recipe("seed", workers=options.workers)
+    model = create_model(recipe("seed", weights="none"))
+    with opened(options.faces) as store:
+        rows = store.rows("train")
+        order = np.concatenate([chosen for _, chosen in EpochSampler(rows, 64, config.seed)])
+
+        def timed(loader, work=lambda batch: None) -> float:
+            """Faces a second from the first batch on, when the processes are up."""
+            batches = iter(loader)
+            next(batches)
+            start = time.perf_counter()
+            count = sum(1 for batch in islice(batches, options.batches) if work(batch) is None)
+            return 64 * count / (time.perf_counter() - start)
+
+        def plain() -> float:
+            return timed(DataLoader(PlainFaces(store, order, config), 64, num_workers=options.workers,
+                                    worker_init_fn=_one_thread))  # fmt: skip
+
+        def device_part(batch) -> None:
+            with torch.no_grad():
+                torch.cat([model.preprocess(faces) for faces in batch.faces])
+
+        found = paired(
+            options.rounds,
+            {
+                "plain": plain,
+                "packed": lambda: timed(train_loader(store, rows, config)),
+                "packed + device part": lambda: timed(train_loader(store, rows, config), device_part),
+                "packed, no techniques": lambda: timed(train_loader(store, rows, recipe("seed", augment=0.0,
+                                                                                       workers=options.workers))),
+            },
+        )  # fmt: skip
+        print(f"\n{'faces/s, median of ' + str(options.rounds):28} {'':>8}  times plain")
+        for name, values in found.items():
+            print(f"{name:28} {statistics.median(values):8,.0f}  {ratio(found, name, 'plain'):.1f}")
+        finish(
+            store,
+            loader_ratio=round(ratio(found, "packed", "plain"), 2),
+            float_batch_ratio=round(ratio(found, "packed + device part", "plain"), 2),
+        )
+
+
+if __name__ == "__main__":
+    main()
