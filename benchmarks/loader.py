@@ -1,7 +1,8 @@
 """Batches for a 224-pixel network: this project's loader against the plain pipeline.
 
-Plain: read the file, resize to 224, the same transforms at 224, normalise, tensor, collate. Here: decode from the packed
-store, the same transforms at the face's own size, one uint8 tensor per batch. Both with the same techniques,
+Plain: read the file, resize to 224, the same transforms at 224, normalise, tensor, collate. Here: decode from the
+packed store, the same transforms at the face's own size, one uint8 tensor per batch; the four warps (flip, rotate,
+scale, shift) come with the resize where the network runs, and are in the second figure. Both with the same techniques,
 probabilities and relative strengths, the same rows in the same order and the same number of loader processes.
 """
 
@@ -19,12 +20,21 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.common import finish, opened, paired, parser, ratio
 from helpers.config import TrainConfig, recipe
-from helpers.data.augment import Augmenter
+from helpers.data.augment import TECHNIQUES, A, Augmenter
 from helpers.data.loaders import EpochSampler, train_loader
 from helpers.data.store import FaceStore
 from helpers.training.model import create_model
 
 MEAN, SD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+
+
+WARPS = {
+    "flip": lambda limit, p: A.HorizontalFlip(p=p),
+    "rotate": lambda limit, p: A.Rotate((-limit, limit), border_mode=cv2.BORDER_REFLECT_101, p=p),
+    "scale": lambda limit, p: A.Affine(scale=(1 - limit, 1 + limit), border_mode=cv2.BORDER_REFLECT_101, p=p),
+    "shift": lambda limit, p: A.Affine(translate_percent=(-limit, limit), border_mode=cv2.BORDER_REFLECT_101, p=p),
+}
+"""The four warps as albumentations does them, for the plain pipeline."""
 
 
 class PlainFaces(Dataset):
@@ -35,6 +45,9 @@ class PlainFaces(Dataset):
         names = store.faces.loc[rows, ["dataset", "name"]].itertuples(index=False)
         self.paths = [str(Path(sources[dataset]["folder"]) / name) for dataset, name in names]
         self.augmenter, self.size = Augmenter(config.augment, config.augment_without), config.img_size
+        self.augmenter.prepare([self.size])
+        self.warps = A.Compose([build(TECHNIQUES[name].limit, TECHNIQUES[name].probability)
+                                for name, build in WARPS.items()])  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -42,7 +55,8 @@ class PlainFaces(Dataset):
     def __getitem__(self, index: int) -> torch.Tensor:
         face = cv2.cvtColor(cv2.imread(self.paths[index]), cv2.COLOR_BGR2RGB)
         face = cv2.resize(face, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
-        face = (self.augmenter(face).astype(np.float32) / 255 - MEAN) / SD
+        face = self.warps(image=self.augmenter(face))["image"]
+        face = (face.astype(np.float32) / 255 - MEAN) / SD
         return torch.from_numpy(face.transpose(2, 0, 1).copy())
 
 
@@ -77,7 +91,7 @@ def main() -> None:
 
         def device_part(batch) -> None:
             with torch.no_grad():
-                torch.cat([model.preprocess(faces) for faces in batch.faces])
+                model.normalise(batch.resized(config.img_size))
 
         found = paired(
             options.rounds,

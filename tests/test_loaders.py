@@ -16,9 +16,11 @@ from helpers.data.loaders import EpochSampler, plain_loader, train_loader
 
 def same(first, second) -> bool:
     """Whether two batches are equal in everything."""
-    pairs = [(first.rows, second.rows), *zip(first.faces, second.faces, strict=True)]
+    pairs = [(getattr(first, name), getattr(second, name)) for name in ("rows", "pixels", "warps")]
     pairs += [(getattr(first.targets, t), getattr(second.targets, t)) for t in ("emotion", "age", "gender")]
-    return first.step == second.step and all(torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) for a, b in pairs)
+    return (first.step, first.shapes) == (second.step, second.shapes) and all(
+        torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) for a, b in pairs
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -89,8 +91,8 @@ def test_an_argument_that_albumentations_ignores_is_an_error_here():
 
 
 def test_there_are_more_than_twenty_different_transforms_in_the_five_groups_of_the_field():
-    kinds = {type(technique.build(technique.limit, 1.0, 64)) for technique in TECHNIQUES.values()}
-    assert len(kinds) >= 20
+    kinds = {type(t.build(t.limit, 1.0, 64)) for t in TECHNIQUES.values() if t.build}
+    assert len(kinds) >= 20 and len(TECHNIQUES) >= len(kinds) + 4, "and four warps"
     wanted = {
         "geometric": {"rotate", "scale", "shift", "elastic", "grid distortion", "optical distortion"},
         "colour": {"brightness", "contrast", "hue", "saturation", "gamma", "CLAHE"},
@@ -127,14 +129,18 @@ def test_each_technique_can_be_switched_off_by_its_name(store, tiny_config):
     for name in TECHNIQUES:
         others = ", ".join(other for other in TECHNIQUES if other != name)
         assert list(techniques(others)) == [name]
-    changed = Augmenter(1.0, "flip")
+    changed = Augmenter(1.0, "flip, scale")
     without = Augmenter(1.0, ", ".join(TECHNIQUES))
     assert any(not np.array_equal(changed(face), face) for face in faces)
-    assert all(np.array_equal(without(face), face) for face in faces)
+    assert all(np.array_equal(without.whole(face), face) for face in faces)
+    warps = changed.warps(500)
+    assert np.allclose(np.linalg.det(warps[:, :, :2]), 1, atol=1e-5), "neither mirrored nor scaled"
+    assert (warps[:, 0, 1] != 0).mean() == pytest.approx(TECHNIQUES["rotate"].probability, abs=0.07)
     plain = dataclasses.replace(tiny_config, augment_without=", ".join(TECHNIQUES), img_size=256)
     batch = next(iter(train_loader(store, store.rows("train"), plain)))
     images = [image.numpy() for group in batch.faces for image in group]
     assert all(np.array_equal(i, store.image(r)) for i, r in zip(images, batch.rows.tolist(), strict=True))
+    assert torch.equal(batch.warps, torch.eye(2, 3).expand(len(images), 2, 3))
 
 
 def test_a_technique_that_does_not_exist_is_refused_by_name():

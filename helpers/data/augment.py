@@ -1,4 +1,4 @@
-"""The augmentation techniques: albumentations transforms in five groups, each with one strength.
+"""The augmentation techniques in five groups, each with one strength: albumentations transforms, and four warps.
 
 All calls of albumentations stand here. A technique works on a face of any size: what it does is a share of the face, so
 a face of 48 pixels and one of 200 look equally changed.
@@ -19,8 +19,10 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would other
 import albumentations as A
 import cv2
 import numpy as np
+import torch
 
 from helpers.config import InputError
+from helpers.data.geometry import draw_warps, warp
 
 _MIRROR = cv2.BORDER_REFLECT_101  # what a warp pulls in from outside looks like more of the picture
 
@@ -34,14 +36,15 @@ class Technique:
         probability: how often training applies it.
         limit: its strongest amount at strength 1, in its own unit; the amount grows with the strength.
         unit: text with a place for the amount.
-        build: (amount, probability, longer side of the face in pixels) -> the transform.
+        build: (amount, probability, longer side of the face in pixels) -> the transform; None for those that
+            :mod:`helpers.data.geometry` applies to a whole batch where the network runs.
     """
 
     group: str
     probability: float
     limit: float
     unit: str
-    build: Callable[[float, float, int], A.BasicTransform]
+    build: Callable[[float, float, int], A.BasicTransform] | None
 
     def amount(self, strength: float) -> str:
         """What the technique does at most at a strength, in words."""
@@ -87,18 +90,10 @@ def _holes(a: float, p: float, side: int) -> A.BasicTransform:
 
 
 TECHNIQUES = {
-    "flip": Technique("geometric", 0.5, 0, "left to right", lambda a, p, side: A.HorizontalFlip(p=p)),
-    "rotate": Technique(
-        "geometric", 0.3, 15, "up to {:.0f}°", lambda a, p, side: A.Rotate((-a, a), border_mode=_MIRROR, p=p)
-    ),
-    "scale": Technique(
-        "geometric", 0.3, 0.12, "± {:.0%}",
-        lambda a, p, side: A.Affine(scale=(1 - a, 1 + a), border_mode=_MIRROR, p=p),
-    ),
-    "shift": Technique(
-        "geometric", 0.3, 0.08, "± {:.0%}",
-        lambda a, p, side: A.Affine(translate_percent=(-a, a), border_mode=_MIRROR, p=p),
-    ),
+    "flip": Technique("geometric", 0.5, 0, "left to right", None),
+    "rotate": Technique("geometric", 0.3, 15, "up to {:.0f}°", None),
+    "scale": Technique("geometric", 0.3, 0.12, "± {:.0%}", None),
+    "shift": Technique("geometric", 0.3, 0.1, "by {:.0%}", None),
     "perspective": Technique(
         "geometric", 0.1, 0.08, "corners {:.0%}",
         lambda a, p, side: A.Perspective((a / 4, a), border_mode=_MIRROR, p=p),
@@ -188,9 +183,9 @@ def techniques(leave_out: str = "") -> dict[str, Technique]:
 
 
 class Augmenter:
-    """The techniques one after another, each by its probability; draws follow :meth:`reseed` alone.
+    """The techniques by their probabilities; draws follow :meth:`reseed` alone.
 
-    Who is applied is drawn here and only those are called: albumentations' own Compose looks at the face again after
+    What is applied is drawn here and only that is called: albumentations' own Compose looks at the face again after
     each transform, which costs as much as the transforms themselves.
 
     Args:
@@ -203,7 +198,9 @@ class Augmenter:
 
     def __init__(self, strength: float, leave_out: str = ""):
         self.strength = strength
-        self._names = list(techniques(leave_out)) if strength > 0 else []
+        used = techniques(leave_out) if strength > 0 else {}
+        self._warps = {name: (t.probability, t.limit * strength) for name, t in used.items() if t.build is None}
+        self._names = [name for name, technique in used.items() if technique.build is not None]
         self._probabilities = np.array([TECHNIQUES[name].probability for name in self._names])
         self._random, self._numpy_random = random.Random(0), np.random.Generator(np.random.PCG64(0))
 
@@ -218,14 +215,22 @@ class Augmenter:
         self._random.seed(seed)
         self._numpy_random.bit_generator.state = np.random.PCG64(seed).state
 
+    def warps(self, count: int) -> np.ndarray:
+        """Draw the warps of a batch, float32 (count, 2, 3), for :func:`helpers.data.geometry.warp`."""
+        return draw_warps(self._numpy_random, count, **self._warps)
+
     def __call__(self, face: np.ndarray) -> np.ndarray:
-        """A face, uint8 RGB (H, W, 3), as a new array of the same shape."""
-        face, side = face.copy(), _rounded(max(face.shape[:2]))
+        """Everything but the warps: a face, uint8 RGB (H, W, 3), as another of the same shape."""
+        side = _rounded(max(face.shape[:2]))
         for number in np.flatnonzero(self._numpy_random.random(len(self._names)) < self._probabilities):
             transform = _build(self._names[number], self.strength, side)
             transform.set_random_state(self._numpy_random, self._random)
             face = transform(image=face)["image"]
         return face
+
+    def whole(self, face: np.ndarray) -> np.ndarray:
+        """A face as the network sees it, the warps included, to be looked at; square, of its longer side."""
+        return _warped(self(face), self.warps(1))
 
 
 def _rounded(side: int) -> int:
@@ -242,12 +247,19 @@ def _build(name: str, strength: float, side: int) -> A.BasicTransform:
 
 def show_technique(name: str, face: np.ndarray, strength: float, seed: int) -> np.ndarray:
     """``face`` with one technique surely applied at ``strength``; at 0 as it is."""
+    technique, amount = TECHNIQUES[name], TECHNIQUES[name].limit * strength
     if strength == 0:
         return face.copy()
-    technique = TECHNIQUES[name]
-    one = A.Compose([technique.build(technique.limit * strength, 1.0, max(face.shape[:2]))])
-    one.set_random_seed(seed)
-    return one(image=face)["image"]
+    if technique.build is None:
+        return _warped(face, draw_warps(np.random.default_rng(seed), 1, **{name: (1.0, amount)}))
+    transform = technique.build(amount, 1.0, max(face.shape[:2]))
+    transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    return transform(image=face)["image"]
+
+
+def _warped(face: np.ndarray, warps: np.ndarray) -> np.ndarray:
+    pixels = warp(torch.from_numpy(face)[None], torch.from_numpy(warps), max(face.shape[:2]))
+    return pixels[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
 
 
 def preview_techniques(

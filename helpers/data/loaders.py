@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from helpers.config import TASKS, TrainConfig
 from helpers.data.augment import Augmenter
+from helpers.data.geometry import resize, warp
 from helpers.data.images import reduce
 from helpers.data.store import FaceStore
 
@@ -36,32 +37,48 @@ class Targets:
 
 @dataclass(frozen=True)
 class Batch:
-    """Faces and labels of one step.
+    """Faces and labels of one step, all pixels in one tensor: each further one costs a transfer between processes.
 
     Attributes:
         step: number of the step, from 0.
         rows: store rows, int64 (B,), in the order of the faces.
-        faces: uint8 RGB tensors (n, H, W, 3), one per size of face, B faces in all.
-        targets: the labels in the same order.
+        pixels: uint8, the faces one after another.
+        shapes: (count, height, width) of each run of faces of one size.
+        warps: float32 (B, 2, 3), how each face is warped when it is resized, or None.
+        targets: the labels in the order of the faces.
     """
 
     step: int
     rows: torch.Tensor
-    faces: list[torch.Tensor]
+    pixels: torch.Tensor
+    shapes: tuple[tuple[int, int, int], ...]
+    warps: torch.Tensor | None
     targets: Targets
 
+    @property
+    def faces(self) -> list[torch.Tensor]:
+        """The faces as uint8 RGB tensors (n, H, W, 3), one per size of face; views, not copies."""
+        parts = self.pixels.split([count * height * width * 3 for count, height, width in self.shapes])
+        return [part.view(*shape, 3) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def resized(self, size: int) -> torch.Tensor:
+        """All faces, warped where they are to be, as float (B, 3, size, size) from 0 to 255."""
+        if self.warps is None:
+            return torch.cat([resize(faces, size) for faces in self.faces])
+        warps = self.warps.split([count for count, _, _ in self.shapes])
+        return torch.cat([warp(faces, part, size) for faces, part in zip(self.faces, warps, strict=True)])
+
     def to(self, device: torch.device) -> Batch:
-        """The batch with faces and labels on ``device``."""
-
-        def move(tensor):
-            return tensor.to(device, non_blocking=True)
-
-        return Batch(self.step, self.rows, [move(faces) for faces in self.faces], self.targets.map(move))
+        """The batch with faces, warps and labels on ``device``."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """Called by the loader for a GPU, so that copies to it need not wait."""
-        faces = [faces.pin_memory() for faces in self.faces]
-        return Batch(self.step, self.rows, faces, self.targets.map(torch.Tensor.pin_memory))
+        return self._map(torch.Tensor.pin_memory)
+
+    def _map(self, change) -> Batch:
+        warps = None if self.warps is None else change(self.warps)
+        return replace(self, pixels=change(self.pixels), warps=warps, targets=self.targets.map(change))
 
 
 class EpochSampler(Sampler):
@@ -94,7 +111,7 @@ class FaceBatches(Dataset):
         augmenter: applied to each face, or None.
         seed: with the step, what the augmentation's draws depend on.
         shrink_to: larger faces are reduced so that their longer side has this many pixels. Used in training only,
-            where it saves most of the augmentation's time; the network's own resize does the rest.
+            where it saves augmentation's time and warping does not average.
     """
 
     def __init__(
@@ -112,13 +129,15 @@ class FaceBatches(Dataset):
             face = self._face(row)
             sizes.setdefault(face.shape[:2], []).append((row, face))
         ordered = np.array([row for group in sizes.values() for row, _ in group])
-        faces = [torch.from_numpy(np.stack([face for _, face in group])) for group in sizes.values()]
+        shapes = tuple((len(group), *size) for size, group in sizes.items())
+        pixels = np.concatenate([face.reshape(-1) for group in sizes.values() for _, face in group])
+        warps = torch.from_numpy(self.augmenter.warps(len(rows))) if self.augmenter else None
         targets = Targets(
             torch.from_numpy(self._emotion[ordered].astype(np.int64)),
             torch.from_numpy(self._age[ordered].astype(np.float32)),
             torch.from_numpy(self._gender[ordered].astype(np.int64)),
         )
-        return Batch(step, torch.from_numpy(ordered), faces, targets)
+        return Batch(step, torch.from_numpy(ordered), torch.from_numpy(pixels), shapes, warps, targets)
 
     def _face(self, row: int) -> np.ndarray:
         face = self.store.image(row)

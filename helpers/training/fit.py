@@ -95,7 +95,7 @@ def fit(
             for batch in loader:
                 batch = batch.to(accelerator.device)
                 schedule.step(batch.step / steps)
-                faces = torch.cat([plain.preprocess(part) for part in batch.faces])
+                faces = plain.normalise(batch.resized(config.img_size))
                 faces, shares = mix(faces, batch.targets, batch.step, config)
                 torch.manual_seed(draw_seed(config.seed, batch.step, _DROPOUT))
                 losses = task_losses(model(faces), shares, config)

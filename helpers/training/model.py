@@ -7,9 +7,9 @@ import difflib
 import timm
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from helpers.config import AGE_CENTRE, AGE_RANGE, AGE_SPREAD, EMOTIONS, GENDERS, InputError, TrainConfig
+from helpers.data.geometry import resize
 
 
 class FaceModel(nn.Module):
@@ -37,9 +37,10 @@ class FaceModel(nn.Module):
 
     def preprocess(self, faces: Tensor) -> Tensor:
         """uint8 RGB (B, H, W, 3) to normalised float (B, 3, img_size, img_size), resized with antialiasing."""
-        pixels = faces.permute(0, 3, 1, 2).float()
-        size = (self.img_size, self.img_size)
-        pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
+        return self.normalise(resize(faces, self.img_size))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Float pixels from 0 to 255 as the backbone was pretrained with."""
         return (pixels - self.mean) / self.std
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:

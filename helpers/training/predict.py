@@ -59,7 +59,7 @@ def predict(
     try:
         for batch in loader:
             batch = batch.to(device)
-            outputs = model(torch.cat([model.preprocess(faces) for faces in batch.faces]))
+            outputs = model(model.normalise(batch.resized(model.img_size)))
             batches.append((batch.rows, {task: value.float().cpu() for task, value in outputs.items()}, batch.targets))
             progress(len(batches), len(loader))
     finally:

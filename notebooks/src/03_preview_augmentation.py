@@ -51,7 +51,7 @@ from helpers.data.augment import Augmenter
 
 augmenter = Augmenter(STRENGTH, LEAVE_OUT)
 augmenter.reseed(0)
-drawn = [augmenter(face) for face in originals for _ in range(8)]
+drawn = [augmenter.whole(face) for face in originals for _ in range(8)]
 plots.faces(drawn, [""] * len(drawn), title="Eight draws of each face")
 
 # %% [markdown]

@@ -1,0 +1,58 @@
+"""From faces of any size to one size: the resize of the network, and the turns and shifts that come with it for free.
+
+Training samples each pixel of the network's picture once, from where a rotated, scaled, shifted or mirrored face has
+it: so a whole batch is warped where the network runs, in the one interpolation that resizing needs anyway.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def resize(faces: Tensor, size: int) -> Tensor:
+    """uint8 RGB (B, H, W, 3) to float (B, 3, size, size) from 0 to 255, with antialiasing."""
+    pixels = faces.permute(0, 3, 1, 2).float()
+    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def warp(faces: Tensor, warps: Tensor, size: int) -> Tensor:
+    """Resize and warp: uint8 RGB (B, H, W, 3) to float (B, 3, size, size) from 0 to 255.
+
+    Args:
+        faces: no larger than ``size``, since nothing is averaged here.
+        warps: (B, 2, 3), see :func:`draw_warps`; what comes in from outside mirrors the face.
+        size: pixels a side of the result.
+    """
+    pixels = faces.permute(0, 3, 1, 2).float()
+    grid = F.affine_grid(warps, [len(faces), 3, size, size], align_corners=False)
+    sampled = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return sampled.contiguous(memory_format=torch.channels_last)
+
+
+def draw_warps(rng: np.random.Generator, count: int, **most: tuple[float, float]) -> np.ndarray:
+    """Draw a warp for each face, float32 (count, 2, 3): where in the face, from -1 to 1, each place of the result lies.
+
+    Args:
+        rng: what the draws come from; the number of draws depends on ``count`` alone.
+        count: how many faces.
+        most: of ``flip``, ``rotate`` (degrees), ``scale`` and ``shift`` (shares of the face) the probability and the
+            largest amount.
+    """
+    chances, amounts = rng.random((4, count)), rng.uniform(-1, 1, (4, count))
+    drawn = {}
+    for number, name in enumerate(("flip", "rotate", "scale", "shift")):
+        probability, largest = most.get(name, (0.0, 0.0))
+        drawn[name] = np.where(chances[number] < probability, 1.0 if name == "flip" else largest * amounts[number], 0.0)
+    angle, zoom = np.deg2rad(drawn["rotate"]), 1 + drawn["scale"]
+    # The direction of a shift takes the draw that a flip has no use for; -1 to 1 is two shares wide.
+    way = math.pi * amounts[0]
+    mirror = 1 - 2 * drawn["flip"]
+    warps = np.empty((count, 2, 3), np.float32)
+    warps[:, 0] = np.stack([mirror * np.cos(angle) / zoom, -np.sin(angle) / zoom, 2 * drawn["shift"] * np.cos(way)], 1)
+    warps[:, 1] = np.stack([mirror * np.sin(angle) / zoom, np.cos(angle) / zoom, 2 * drawn["shift"] * np.sin(way)], 1)
+    return warps
