@@ -172,6 +172,12 @@ class TrainConfig(_Knobs):
     augment_without: str = _knob(
         "", "Without", "Techniques to leave out, separated by commas; notebook 03 shows and names them all."
     )
+    quotas: str = _knob(
+        "", "Quotas", "Parts of each batch by dataset, such as fer2013=2, utkface=1. Empty: as many as there are."
+    )
+    balance: float = _knob(
+        0.0, "Balance", "0: emotions as often as they come; 1: rare ones as often as frequent ones.", low=0.0, high=1.0
+    )
     workers: int = _knob(2, "Loader processes", "0 loads in the training process itself.", low=0, high=64)
     seed: int = _knob(42, "Seed", "Every random draw is a function of it and the step.", low=0, high=2**31 - 1)
 

@@ -7,11 +7,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from drawn_faces.face import draw_face
 from helpers.config import InputError
 from helpers.data.augment import GROUPS, TECHNIQUES, Augmenter, preview_techniques, show_technique, techniques
-from helpers.data.loaders import EpochSampler, plain_loader, train_loader
+from helpers.data.loaders import EpochSampler, Plan, draw_plan, plain_loader, train_loader
 
 
 def same(first, second) -> bool:
@@ -159,3 +161,59 @@ def test_strength_zero_leaves_faces_alone_and_more_strength_changes_more():
         images, _ = preview_techniques([face] * 5, TECHNIQUES, strength)
         change[strength] = np.mean([np.abs(i.astype(int) - face).mean() for i in images])
     assert change[1.5] > change[0.3]
+
+
+def plan(seed=0, rows=400, balance=1.0):
+    """A plan over three datasets of unequal size with quotas 2 : 1 : 1 and unequal weights within each."""
+    rng = np.random.default_rng(seed)
+    dataset = rng.choice(3, rows, p=(0.7, 0.2, 0.1))
+    weights = rng.uniform(0.2, 3, rows) ** balance
+    for number, parts in enumerate((0.5, 0.25, 0.25)):
+        weights[dataset == number] *= parts / weights[dataset == number].sum()
+    return Plan(weights * rows, dataset)
+
+
+@given(st.integers(0, 2**32), st.integers(30, 400), st.floats(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_each_row_comes_about_as_often_as_expected_and_each_batch_has_its_quotas(seed, rows, balance):
+    drawn = plan(seed % 100, rows, balance)
+    order = drawn.draw(np.arange(rows), np.random.default_rng(seed))
+    assert len(order) in (rows - 1, rows, rows + 1)
+    counts = np.bincount(order, minlength=rows)
+    assert (counts >= np.floor(drawn.expected - 1e-9)).all() and (counts <= np.ceil(drawn.expected + 1e-9)).all()
+    for start in range(0, len(order) - 20, 20):
+        parts = np.bincount(drawn.dataset[order[start : start + 20]], minlength=3)
+        share = np.bincount(drawn.dataset, weights=drawn.expected, minlength=3) / rows * 20
+        assert (np.abs(parts - share) <= 2.5).all()
+
+
+def test_quotas_and_balance_decide_what_a_batch_is_made_of(store, tiny_config):
+    rows = store.rows("train")
+    config = dataclasses.replace(tiny_config, quotas="utkface=1, rafdb=1", balance=1.0, batch_size=32)
+    drawn = np.concatenate([batch.rows.numpy() for batch in train_loader(store, rows, config)])
+    datasets = store.faces["dataset"].to_numpy()[drawn]
+    assert set(datasets) == {"utkface", "rafdb"}
+    assert (datasets == "rafdb").mean() == pytest.approx(0.5, abs=0.02), "although UTKFace has three times as many"
+    emotions = np.bincount(store.labels("emotion")[drawn[datasets == "rafdb"]], minlength=7)
+    assert emotions.max() - emotions.min() <= 3, "rare emotions as often as frequent ones"
+    assert draw_plan(store, rows, tiny_config) is None
+
+
+@pytest.mark.parametrize("text", ["fer2013", "fer2013=x", "fer2014=1", "fer2013=1;utkface=1", "utkface=-1"])
+def test_wrong_quotas_are_told_in_one_sentence(store, tiny_config, text):
+    with pytest.raises(
+        InputError, match="takes dataset=number, separated by commas, of fer2013, utkface, rafdb, affec"
+    ):
+        draw_plan(store, store.rows("train"), dataclasses.replace(tiny_config, quotas=text))
+    with pytest.raises(InputError, match="leaves no training face"):
+        draw_plan(store, store.rows("train"), dataclasses.replace(tiny_config, quotas="fer2013=0"))
+
+
+def test_ranks_share_each_batch_without_a_face_twice_and_draw_their_own_augmentation(store, tiny_config):
+    rows = store.rows("train")
+    whole = list(train_loader(store, rows, tiny_config))
+    shares = [list(train_loader(store, rows, tiny_config, rank=rank, ranks=2)) for rank in range(2)]
+    for batch, first, second in zip(whole, *shares, strict=True):
+        assert first.step == second.step == batch.step
+        assert sorted([*first.rows.tolist(), *second.rows.tolist()]) == sorted(batch.rows.tolist())
+    assert not torch.equal(shares[0][0].warps, shares[1][0].warps)

@@ -12,14 +12,18 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from helpers.config import TASKS, TrainConfig
+from helpers.config import TASKS, InputError, TrainConfig
 from helpers.data.augment import Augmenter
 from helpers.data.geometry import resize, warp
 from helpers.data.images import reduce
 from helpers.data.store import FaceStore
+
+_RANKS = 1000
+"""Purposes of draws below this number belong to a step as a whole, multiples of it to the ranks."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,30 @@ class Batch:
 class EpochSampler(Sampler):
     """Yields (step, rows) from ``first_step`` on to the end of that step's epoch.
 
-    Each epoch is a permutation of the rows that depends on (seed, epoch); a last, smaller batch is left out, since
-    BatchNorm's statistics over a handful of faces would be noise.
+    Each epoch is drawn from (seed, epoch) alone; a last, smaller batch is left out, since BatchNorm's statistics over a
+    handful of faces would be noise.
+
+    Args:
+        rows: what is trained on.
+        batch_size: rows of a step, over all ranks together.
+        seed: with the epoch, what the order depends on.
+        first_step: where to begin.
+        plan: how often each row comes in an epoch and which rows a batch takes its parts from; None means each once.
+        rank, ranks: every process takes its share of each batch.
     """
 
-    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, first_step: int = 0):
+    def __init__(
+        self,
+        rows: np.ndarray,
+        batch_size: int,
+        seed: int,
+        first_step: int = 0,
+        plan: Plan | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+    ):
         self.rows, self.batch_size, self.seed, self.first_step = rows, min(batch_size, len(rows)), seed, first_step
+        self.plan, self.rank, self.ranks = plan, rank, ranks
         self.steps_per_epoch = len(rows) // self.batch_size
 
     def __len__(self) -> int:
@@ -97,10 +119,80 @@ class EpochSampler(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         epoch, start = divmod(self.first_step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        rng = np.random.default_rng([self.seed, epoch])
+        order = self.plan.draw(self.rows, rng) if self.plan else rng.permutation(self.rows)
         for index in range(start, self.steps_per_epoch):
             chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
-            yield epoch * self.steps_per_epoch + index, chosen
+            yield epoch * self.steps_per_epoch + index, chosen[self.rank :: self.ranks]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Expected draws of each row in an epoch, and its dataset, both in the rows' order.
+
+    Attributes:
+        expected: float (N,), with the sum N: an epoch has as many draws as there are rows.
+        dataset: int (N,).
+    """
+
+    expected: np.ndarray
+    dataset: np.ndarray
+
+    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The rows of an epoch: each ``floor`` or ``ceil`` of its expected times, datasets spread evenly over it.
+
+        Systematic sampling: one random offset, so that the counts add up to the expected sum (Madow 1949).
+        """
+        order = rng.permutation(len(rows))
+        edges = np.floor(np.cumsum(self.expected[order]) + rng.random())
+        counts = np.diff(edges, prepend=0.0).astype(int)
+        drawn = rng.permutation(np.repeat(order, counts))
+        # Within its dataset the k-th of n draws stands at (k + u) / n of the epoch, so each batch has about its quota.
+        place = np.empty(len(drawn))
+        for dataset in np.unique(self.dataset):
+            own = np.flatnonzero(self.dataset[drawn] == dataset)
+            place[own] = (np.arange(len(own)) + rng.random()) / len(own)
+        return rows[drawn[np.argsort(place, kind="stable")]]
+
+
+def draw_plan(store: FaceStore, rows: np.ndarray, config: TrainConfig) -> Plan | None:
+    """The plan that a config's quotas and balance ask for; None where they ask for nothing.
+
+    Raises:
+        InputError: the quotas are not ``dataset=number, ...`` with datasets that the store holds.
+    """
+    if not config.quotas and not config.balance:
+        return None
+    names = list(store.manifest["sources"])
+    dataset = pd.Categorical(store.table.column("dataset").take(rows).to_numpy(), categories=names).codes
+    parts = (
+        _quotas(config.quotas, names) if config.quotas else {n: int((dataset == i).sum()) for i, n in enumerate(names)}
+    )
+    expected = np.zeros(len(rows))
+    emotion = store.labels("emotion")[rows]
+    for number, name in enumerate(names):
+        own = dataset == number
+        if own.any() and parts.get(name):
+            # A row without an emotion counts as a class of its own, so that balancing leaves it where it is.
+            _, classes, counts = np.unique(emotion[own], return_inverse=True, return_counts=True)
+            weights = (1.0 / counts[classes]) ** config.balance
+            expected[own] = parts[name] * weights / weights.sum()
+    if not expected.any():
+        raise InputError(f"The field 'quotas' is {config.quotas!r}, which leaves no training face.")
+    return Plan(expected * len(rows) / expected.sum(), dataset)
+
+
+def _quotas(text: str, names: list[str]) -> dict[str, float]:
+    """``fer2013=2, utkface=1`` as dataset -> parts."""
+    found = {}
+    for item in text.split(","):
+        name, _, parts = (part.strip() for part in item.partition("="))
+        if name not in names or not parts.replace(".", "", 1).isdigit():
+            raise InputError(
+                f"The field 'quotas' is {text!r}, but it takes dataset=number, separated by commas, of {', '.join(names)}."
+            )
+        found[name] = float(parts)
+    return found
 
 
 class FaceBatches(Dataset):
@@ -109,21 +201,26 @@ class FaceBatches(Dataset):
     Args:
         store: where the faces are.
         augmenter: applied to each face, or None.
-        seed: with the step, what the augmentation's draws depend on.
+        seed: with the step and the rank, what the augmentation's draws depend on.
         shrink_to: larger faces are reduced so that their longer side has this many pixels. Used in training only,
             where it saves augmentation's time and warping does not average.
     """
 
     def __init__(
-        self, store: FaceStore, augmenter: Augmenter | None = None, seed: int = 0, shrink_to: int | None = None
+        self,
+        store: FaceStore,
+        augmenter: Augmenter | None = None,
+        seed: int = 0,
+        shrink_to: int | None = None,
+        rank: int = 0,
     ):
-        self.store, self.augmenter, self.seed, self.shrink_to = store, augmenter, seed, shrink_to
+        self.store, self.augmenter, self.seed, self.shrink_to, self.rank = store, augmenter, seed, shrink_to, rank
         self._emotion, self._age, self._gender = (store.labels(task) for task in TASKS)
 
     def __getitem__(self, item: tuple[int, np.ndarray]) -> Batch:
         step, rows = item
         if self.augmenter:
-            self.augmenter.reseed(draw_seed(self.seed, step))
+            self.augmenter.reseed(draw_seed(self.seed, step, _RANKS * self.rank))
         sizes: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}
         for row in rows:
             face = self._face(row)
@@ -145,12 +242,16 @@ class FaceBatches(Dataset):
         return self.augmenter(face) if self.augmenter else face
 
 
-def train_loader(store: FaceStore, rows: np.ndarray, config: TrainConfig, first_step: int = 0) -> DataLoader:
-    """Augmented batches of the epoch that ``first_step`` lies in, from that step on."""
+def train_loader(
+    store: FaceStore, rows: np.ndarray, config: TrainConfig, first_step: int = 0, rank: int = 0, ranks: int = 1
+) -> DataLoader:
+    """Augmented batches of the epoch that ``first_step`` lies in, from that step on; ``rank``'s share of each."""
     augmenter = Augmenter(config.augment, config.augment_without)
     augmenter.prepare({min(side, config.img_size) for side in store.sides})
-    batches = FaceBatches(store, augmenter, config.seed, shrink_to=config.img_size)
-    return _loader(batches, EpochSampler(rows, config.batch_size, config.seed, first_step), config.workers)
+    batches = FaceBatches(store, augmenter, config.seed, shrink_to=config.img_size, rank=rank)
+    plan = draw_plan(store, rows, config)
+    sampler = EpochSampler(rows, config.batch_size, config.seed, first_step, plan, rank, ranks)
+    return _loader(batches, sampler, config.workers)
 
 
 def plain_loader(store: FaceStore, rows: np.ndarray, batch_size: int, workers: int) -> DataLoader:

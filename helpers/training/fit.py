@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from helpers.config import TASKS, InputError, TrainConfig
 from helpers.data.augment import techniques
-from helpers.data.loaders import EpochSampler, draw_seed, train_loader
+from helpers.data.loaders import EpochSampler, draw_plan, draw_seed, train_loader
 from helpers.data.store import FaceStore
 from helpers.session.gpu import read_gpus
 from helpers.session.progress import Progress, silent
@@ -137,6 +137,7 @@ def load_best(run: Run) -> FaceModel:
 def _check(config: TrainConfig, store: FaceStore) -> None:
     """Refuse what could not be trained, before anything is written: techniques, rows, the measure of the best epoch."""
     techniques(config.augment_without)
+    draw_plan(store, store.rows("train"), config)
     for split in ("train", "validation"):
         if len(store.rows(split)) < 2:
             raise InputError(f"The store {store.folder} has fewer than 2 {split} faces; pack a larger dataset.")
