@@ -55,8 +55,8 @@ def preview(args: argparse.Namespace, workspace: Workspace) -> None:
     figures = {"class_balance": plots.class_balance(store.manifest["audit"])}
     for group in GROUPS:
         names = [name for name, technique in TECHNIQUES.items() if technique.group == group]
-        images, captions = preview_techniques(faces, names)
-        figures[f"augmentation_{group}"] = plots.faces(images, captions, columns=len(names) + 1, title=group)
+        images, captions, marks = preview_techniques(faces, names)
+        figures[f"augmentation_{group}"] = plots.faces(images, captions, len(names) + 1, group, marks)
     plots.save_all(figures, workspace.folder / "preview")
     print(f"Pictures are in {workspace.folder / 'preview'}.")
 

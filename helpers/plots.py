@@ -79,16 +79,18 @@ def class_balance(audit: dict[str, dict], title: str = "Faces per class") -> Fig
 
 
 @_styled
-def faces(images: list[np.ndarray], titles: list[str], columns: int = 8, title: str = "") -> Figure:
-    """A grid of faces, uint8 RGB of any sizes, each with a caption."""
+def faces(
+    images: list[np.ndarray], titles: list[str], columns: int = 8, title: str = "", marks: list[bool] | None = None
+) -> Figure:
+    """A grid of faces, uint8 RGB of any sizes, each with a caption; those that are marked in red."""
     columns = min(columns, max(1, len(images)))
     rows = max(1, -(-len(images) // columns))
     figure, axes = _figure(rows, columns, 1.35 * columns, 1.6 * rows + 0.3, title)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, image, caption in zip(axes.flat, images, titles, strict=False):
+    for axis, image, caption, mark in zip(axes.flat, images, titles, marks or [False] * len(images), strict=False):
         axis.imshow(image, interpolation="nearest")
-        axis.set_title(caption, fontsize=8, fontweight="normal")
+        axis.set_title(caption, fontsize=8, fontweight="normal", color="#c02020" if mark else "black")
     return figure
 
 

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from drawn_faces.face import draw_face
 from helpers.config import InputError
-from helpers.data.augment import GROUPS, TECHNIQUES, Augmenter, preview_techniques, show_technique, techniques
+from helpers.data.augment import (
+    GROUPS,
+    TECHNIQUES,
+    TOO_STRONG,
+    Augmenter,
+    features_kept,
+    preview_techniques,
+    show_technique,
+    techniques,
+)
 from helpers.data.loaders import EpochSampler, Plan, draw_plan, plain_loader, train_loader
 
 
@@ -78,7 +87,7 @@ def test_training_reduces_large_faces_and_leaves_small_ones(store, tiny_config):
 def test_each_technique_changes_a_face_and_keeps_its_shape(size, strength):
     # An argument that albumentations ignores is a warning there and an error in these tests (see pyproject.toml).
     face = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    images, captions = preview_techniques([face], TECHNIQUES, strength)
+    images, captions, _ = preview_techniques([face], TECHNIQUES, strength)
     assert [caption.partition("\n")[0] for caption in captions] == ["original", *TECHNIQUES]
     for name in TECHNIQUES:
         images = [show_technique(name, face, strength, seed) for seed in range(6)]
@@ -154,11 +163,11 @@ def test_a_technique_that_does_not_exist_is_refused_by_name():
 def test_strength_zero_leaves_faces_alone_and_more_strength_changes_more():
     face = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     assert np.array_equal(Augmenter(0.0)(face), face)
-    images, _ = preview_techniques([face], TECHNIQUES, 0.0)
+    images, *_ = preview_techniques([face], TECHNIQUES, 0.0)
     assert all(np.array_equal(image, face) for image in images)
     change = {}
     for strength in (0.3, 1.5):
-        images, _ = preview_techniques([face] * 5, TECHNIQUES, strength)
+        images, *_ = preview_techniques([face] * 5, TECHNIQUES, strength)
         change[strength] = np.mean([np.abs(i.astype(int) - face).mean() for i in images])
     assert change[1.5] > change[0.3]
 
@@ -217,3 +226,20 @@ def test_ranks_share_each_batch_without_a_face_twice_and_draw_their_own_augmenta
         assert first.step == second.step == batch.step
         assert sorted([*first.rows.tolist(), *second.rows.tolist()]) == sorted(batch.rows.tolist())
     assert not torch.equal(shares[0][0].warps, shares[1][0].warps)
+
+
+def test_a_technique_that_goes_too_far_is_marked_and_one_that_does_not_is_not():
+    faces = [draw_face(np.random.default_rng(seed), seed % 7, 30, seed % 2, 96) for seed in range(6)]
+    share = {}
+    for strength in (0.5, 2.0):
+        *_, marks = preview_techniques(faces, TECHNIQUES, strength)
+        share[strength] = np.mean(marks)
+    assert share[0.5] < 0.03 and share[2.0] > 2 * share[0.5]
+    face = faces[0]
+    assert features_kept(face, face, "colour") == pytest.approx(1)
+    assert features_kept(face, face[:, ::-1].copy(), "geometric") == pytest.approx(1, abs=1e-3)
+    covered = face.copy()
+    covered[30:70] = 90  # a bar over eyes and nose
+    assert features_kept(face, covered, "cutout") < TOO_STRONG
+    assert features_kept(face, cv2.GaussianBlur(face, (0, 0), 12), "blur") < TOO_STRONG
+    assert features_kept(face, np.full_like(face, 128), "noise") < 0.5

@@ -1,7 +1,12 @@
 """The panel edits the config, never holds an invalid one, and needs no click."""
 
+import numpy as np
+
+from drawn_faces.face import draw_face
 from helpers.config import TrainConfig, recipe
+from helpers.data.augment import TECHNIQUES
 from helpers.ui.controls import MAIN_KNOBS, ConfigPanel
+from helpers.ui.tryout import TryOut
 
 
 def test_without_a_click_the_config_is_the_one_it_started_with():
@@ -35,3 +40,18 @@ def test_a_refused_value_is_said_and_the_last_good_config_stays():
     assert panel.config == TrainConfig() and "'lr' is 5.0" in panel.message.value
     panel.inputs["lr"].value = 1e-3
     assert panel.config.lr == 1e-3 and panel.message.value == ""
+
+
+def test_the_try_out_draws_every_technique_and_says_what_is_too_strong():
+    faces = [draw_face(np.random.default_rng(seed), seed, 30, 0, size) for seed, size in ((0, 48), (1, 96))]
+    panel = TryOut(faces)
+    seen = {panel.picture.value}
+    assert panel.picture.value.startswith(b"\x89PNG") and "readable" in panel.message.value
+    for name in TECHNIQUES:
+        panel.technique.value = name
+        seen.add(panel.picture.value)
+    assert len(seen) == len(TECHNIQUES), "each choice draws another picture"
+    panel.technique.value, panel.strength.value = "shift", 2.0
+    assert "Too strong" in panel.message.value
+    panel.strength.value = 0.0
+    assert "readable" in panel.message.value

@@ -62,6 +62,7 @@ def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.Data
             "rows": int(own.sum()),
             "identical": _repeated(faces, own, "sha"),
             "twins": _repeated(faces, own, "twins"),
+            "examples": _examples(faces[own]),
             "left_out_twin_in_test": int((lower & (highest == SPLITS.index("test"))).sum()),
             "left_out_twin_in_validation": int((lower & (highest == SPLITS.index("validation"))).sum()),
             "left_out_without_label": len(dropped),
@@ -84,6 +85,16 @@ def _repeated(faces: pd.DataFrame, own: pd.Series, key: str) -> dict[str, int]:
         "largest": int(groups[repeated].value_counts().max()) if repeated.any() else 0,
         "leaked": int((own & test & groups.isin(set(groups[~test]))).sum()),
     }
+
+
+def _examples(faces: pd.DataFrame, most: int = 4) -> list[list[dict]]:
+    """A few groups of a dataset's twins to look at, those with conflicting labels or in two splits first."""
+    repeated = faces[faces["twins"].duplicated(keep=False)]
+    telling = _disagree(repeated) | (repeated.groupby("twins")["split"].transform("nunique") > 1)
+    order = repeated.assign(telling=~telling).sort_values(["telling", "sha"], kind="stable")["twins"].unique()[:most]
+    columns = ["name", "split", "emotion", "age", "gender"]
+    groups = (repeated.loc[repeated["twins"] == group, columns].head(4) for group in order)
+    return [group.astype(object).where(group.notna(), None).to_dict("records") for group in groups]
 
 
 def _counts(faces: pd.DataFrame) -> dict[str, dict]:

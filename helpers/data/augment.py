@@ -262,17 +262,46 @@ def _warped(face: np.ndarray, warps: np.ndarray) -> np.ndarray:
     return pixels[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
 
 
+def features_kept(face: np.ndarray, changed: np.ndarray, group: str) -> float:
+    """How much of what makes a face readable is left, about 1 (all) to 0: a correlation at 48 pixels.
+
+    Warps are compared in their coarse shades, mirrored or not; everything else in features of the size of eyes and
+    mouth (between 1 and 4 pixels), since noise and colour do not hide those, but blur and covers do.
+    """
+    pair = [
+        cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (48, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
+        for picture in (face, changed)
+    ]
+    coarse = [cv2.GaussianBlur(picture, (0, 0), 4) for picture in pair]
+    if group == "geometric":
+        return max(_correlation(coarse[0], coarse[1]), _correlation(coarse[0][:, ::-1], coarse[1]))
+    first, second = (cv2.GaussianBlur(p, (0, 0), 1) - c for p, c in zip(pair, coarse, strict=True))
+    return _correlation(first, second)
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    first, second = first - first.mean(), second - second.mean()
+    return float((first * second).sum() / max(np.linalg.norm(first) * np.linalg.norm(second), 1e-6))
+
+
+TOO_STRONG = 0.7
+"""Features kept below which a technique goes too far for a face. At strength 1 one draw in twenty comes near it."""
+
+
 def preview_techniques(
     faces: list[np.ndarray], names: Iterable[str], strength: float = 1.0, seed: int = 0
-) -> tuple[list[np.ndarray], list[str]]:
+) -> tuple[list[np.ndarray], list[str], list[bool]]:
     """Each named technique surely applied to the same faces: one row of images per face, the original first.
 
     Returns:
-        The images, and for each a caption: the technique's name and its strongest amount at this strength.
+        The images; for each a caption, the technique's name and its strongest amount at this strength; and whether it
+        went too far for this face.
     """
-    names = list(names)
-    images, captions = [], []
+    images, captions, marks = [], [], []
     for face in faces:
-        images += [face, *(show_technique(name, face, strength, seed) for name in names)]
-        captions += ["original", *(f"{name}\n{TECHNIQUES[name].amount(strength)}" for name in names)]
-    return images, captions
+        images, captions, marks = [*images, face], [*captions, "original"], [*marks, False]
+        for name in names:
+            images.append(show_technique(name, face, strength, seed))
+            captions.append(f"{name}\n{TECHNIQUES[name].amount(strength)}")
+            marks.append(features_kept(face, images[-1], TECHNIQUES[name].group) < TOO_STRONG)
+    return images, captions, marks

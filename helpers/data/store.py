@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from helpers.config import EMOTIONS, GENDERS, TASKS, UNKNOWN, DataConfig, InputError, read_json
 from helpers.data.audit import audit
-from helpers.data.images import decode
+from helpers.data.images import decode, read_face
 from helpers.data.sources import SCHEMA, fingerprint, read_source
 from helpers.data.twins import twin_groups
 from helpers.session.progress import silent
@@ -248,6 +248,23 @@ def _swap_in(new: Path, folder: Path) -> None:
         folder.rename(old)
     new.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def twin_pictures(store: FaceStore) -> tuple[list[np.ndarray], list[str]]:
+    """The audit's examples of twins, read from the datasets' folders, as pictures and captions."""
+    images, captions = [], []
+    for dataset, found in store.manifest["audit"].items():
+        place = Path(store.manifest["sources"][dataset]["folder"])
+        for number, group in enumerate(found["examples"], start=1):
+            for face in group:
+                path = (place if place.is_dir() else place.parent) / face["name"]
+                if path.exists():
+                    known = pd.Series(
+                        {"age": np.nan} | {name: value for name, value in face.items() if value is not None}
+                    )
+                    images.append(decode(read_face(path.read_bytes()).encoded))
+                    captions.append(f"{dataset} {number}, {face['split']}\n{caption(known)}")
+    return images, captions
 
 
 def caption(face: pd.Series) -> str:

@@ -61,13 +61,24 @@ audit_table(audit)
 rejects_table(audit)
 
 # %% [markdown]
+# ## Twins
+#
+# Copies of one picture, by their dataset and the number of their group: the same pixels, or saved again at another
+# size. A copy in a lower split than another is left out of training. Where copies carry different labels, the majority
+# or the median age counts, or the label becomes unknown.
+
+# %%
+from helpers import plots
+from helpers.data.store import twin_pictures
+
+plots.faces(*twin_pictures(store), title="Twins and what each of them is called")
+
+# %% [markdown]
 # ## What arrived
 #
 # Faces per class in each split. Rare classes are learned last; keep them in mind when you read the confusion matrix.
 
 # %%
-from helpers import plots
-
 plots.class_balance(audit, "Faces per class" + (" (drawn faces)" if store.drawn else ""))
 
 # %%
@@ -89,5 +100,5 @@ print(workspace.note)
 # %% [markdown]
 # ## What you should see
 #
-# A table with the faces of each split, what was left out and why, the class balance, and six faces of each dataset
-# whose labels you can check by eye.
+# A table with the faces of each split, what was left out and why, some twins, the class balance, and six faces of each
+# dataset whose labels you can check by eye.

@@ -25,7 +25,8 @@ originals = [store.image(row) for row in store.examples("train", 1)]
 #
 # Five groups: geometric, colour, noise, blur and cutout. Under each name stands the most that it does at this strength.
 # Faces are shown as they are stored, small and large ones, grey and coloured. If you cannot read the emotion any more,
-# neither can the network: lower `STRENGTH`, or name what goes too far in `LEAVE_OUT`.
+# neither can the network: lower `STRENGTH`, or name what goes too far in `LEAVE_OUT`. A caption in red marks a face of
+# which less than 70 % of the features are left.
 
 # %%
 from IPython.display import display
@@ -36,8 +37,18 @@ from helpers.data.augment import GROUPS, preview_techniques, techniques
 used = techniques(LEAVE_OUT)
 for group in GROUPS:
     if names := [name for name in used if used[name].group == group]:
-        images, captions = preview_techniques(originals, names, STRENGTH)
-        display(plots.faces(images, captions, columns=len(names) + 1, title=f"{group}, strength {STRENGTH:g}"))
+        images, captions, marks = preview_techniques(originals, names, STRENGTH)
+        display(plots.faces(images, captions, len(names) + 1, f"{group}, strength {STRENGTH:g}", marks))
+
+# %% [markdown]
+# ## Try one yourself
+#
+# Choose a technique and move the slider: each row is one face and four draws of the technique.
+
+# %%
+from helpers.ui.tryout import TryOut
+
+TryOut(originals, STRENGTH)
 
 # %% [markdown]
 # ## As training draws them
