@@ -3,7 +3,7 @@ PYTHON ?= python3
 PYTHON313 ?= $(firstword $(shell for p in python3.13 $$HOME/.pyenv/versions/3.13*/bin/python3.13; do \
 	$$p -c '' 2>/dev/null && echo $$p; done))
 
-.PHONY: demo test lint notebooks colab constraints clean
+.PHONY: demo test lint notebooks colab bench constraints clean
 
 demo: .venv/installed  ## draw faces, run notebooks 01 to 06, say what was reached and where it lies
 	.venv/bin/python -m tools.run_notebooks
@@ -23,6 +23,10 @@ notebooks: .venv/installed  ## build the notebooks, the guide and README's table
 
 colab: .venv-colab/installed  ## run the notebooks on Colab's Python version with Colab's library versions
 	.venv-colab/bin/python -m pytest tests/test_notebooks.py tests/test_session.py
+
+bench: .venv/installed  ## measure the loader and the store on drawn faces; FACES=<packed store> for others
+	.venv/bin/python -m benchmarks.loader $(if $(FACES),--faces $(FACES))
+	.venv/bin/python -m benchmarks.store $(if $(FACES),--faces $(FACES))
 
 constraints: .venv/installed  ## pin what a new requirement needs; what is pinned stays, so edit a line to change it
 	.venv/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \

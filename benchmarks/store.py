@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,7 +25,6 @@ from helpers.data import store as store_module
 from helpers.data.sources import SCHEMA
 from helpers.data.store import FaceStore, pack
 
-SIZES = (100_000, 1_000_000)
 BATCHES = 300
 
 
@@ -46,8 +46,8 @@ def measure(folder: Path, workers: int) -> dict[str, float]:
     loader = iter(train_loader(store, store.rows("train"), recipe("seed", workers=workers)))
     next(loader)
     first = time.perf_counter() - start
-    for _ in range(BATCHES):
-        next(loader)
+    for _ in islice(loader, BATCHES):
+        pass
     children = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
     return {"first_batch_s": first, "anon_mb": sum(_private(int(pid)) for pid in [os.getpid(), *children])}
 
@@ -76,6 +76,7 @@ def main() -> None:
     """Measure, print the table and the last line."""
     made = parser(__doc__.partition("\n")[0])
     made.add_argument("--workers", type=int, default=2, help="loader processes (default: %(default)s)")
+    made.add_argument("--sizes", type=int, nargs=2, default=(100_000, 1_000_000), help="faces (default: %(default)s)")
     made.add_argument("--child", type=Path, help="measure this store in this process, for the benchmark itself")
     options = made.parse_args()
     if options.child:
@@ -84,11 +85,11 @@ def main() -> None:
     with opened(options.faces) as store, tempfile.TemporaryDirectory(dir=store.folder.parent) as scratch:
         rates = [packing_rate(store, Path(scratch) / "again") for _ in range(2)]
         print(f"packing: {', '.join(f'{rate:,.0f}' for rate in rates)} faces/s", flush=True)
-        found: dict[int, list[dict]] = {size: [] for size in SIZES}
-        for size in SIZES:
+        found: dict[int, list[dict]] = {size: [] for size in options.sizes}
+        for size in options.sizes:
             repeat(store, size, Path(scratch) / str(size))
         for number in range(options.rounds):
-            for size in SIZES:
+            for size in options.sizes:
                 command = [sys.executable, "-m", "benchmarks.store", "--child", str(Path(scratch) / str(size)),
                            "--workers", str(options.workers)]  # fmt: skip
                 answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -98,7 +99,7 @@ def main() -> None:
     def median(name: str, size: int) -> float:
         return statistics.median(one[name] for one in found[size])
 
-    small, large = SIZES
+    small, large = options.sizes
     print(f"\n{'':22}{small:>12,}{large:>12,}  ratio")
     ratios = {}
     for name, text in (("first_batch_s", "open, first batch (s)"), ("anon_mb", "private memory (MB)")):

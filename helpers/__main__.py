@@ -78,7 +78,7 @@ def train(args: argparse.Namespace, workspace: Workspace) -> None:
         on_log=tqdm.write,
     )
     if board:
-        board.on_epoch(run)
+        board.finish(run)
     if not run.history:
         print(f"The run {run.folder} has no complete epoch yet; run the same command again to go on.")
         return

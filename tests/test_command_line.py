@@ -211,6 +211,7 @@ def test_kaggle_s_refusal_of_one_dataset_leaves_the_other_usable(
             raise KaggleApiHTTPError("403 Client Error: you do not have access", response=response)
         return str(sample_folders["fer2013"])
 
+    monkeypatch.setattr("helpers.data.download._WAITS", ())
     monkeypatch.setattr(kagglehub, "dataset_download", download)
     two = ["download", "--datasets", "fer2013", "utkface"]
     assert main(two) == 0

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from helpers.config import InputError, recipe
+from helpers.config import DataConfig, InputError, recipe
 from helpers.data.store import pack
 from helpers.session.gpu import Gpu
 from helpers.training import fit as fit_module
@@ -304,6 +304,17 @@ def test_a_finished_run_leaves_its_results_its_log_and_its_parameters(trained, s
     assert [line for line in lines if "epoch 2, loss" in line] and "GPU" not in lines[-1]
 
 
+def test_a_network_that_asks_for_more_than_the_store_holds_is_told_so(sample_folders, tiny_config, tmp_path):
+    small = pack({"utkface": sample_folders["utkface"], "rafdb": sample_folders["rafdb"]}, tmp_path / "faces",
+                 DataConfig(max_side=32))  # fmt: skip
+    lines: list[str] = []
+    config = dataclasses.replace(tiny_config, epochs=1, img_size=40)
+    fit(config, small, tmp_path / "run", on_log=lines.append)
+    assert any("stored with 32 pixels a side at most" in line and "max_side = 40" in line for line in lines)
+    fit(dataclasses.replace(config, img_size=32), small, tmp_path / "other", on_log=lines.append)
+    assert sum("at most" in line for line in lines) == 1
+
+
 def test_each_line_of_the_log_is_also_handed_out(store, tiny_config, tmp_path):
     lines = []
     fit(dataclasses.replace(tiny_config, epochs=1), store, tmp_path / "run", on_log=lines.append)
@@ -325,8 +336,8 @@ def test_tensorboard_shows_the_history_and_nothing_else_after_a_resume(trained, 
     board = Board()
     board.on_epoch(run)
     run.history = whole
-    board.on_epoch(run)
-    Board().on_epoch(run)  # the run goes on in another process
+    board.finish(run)
+    Board().finish(run)  # the run goes on in another process
     found = EventAccumulator(str(run.folder / "tensorboard")).Reload()
     assert {"loss/train", "loss/val", "emotion_accuracy/val", "age_mae/train", "run/lr"} <= set(found.Tags()["scalars"])
     for tag, name in (("loss/val", "val_loss"), ("run/lr", "lr")):

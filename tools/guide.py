@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 
 import jupytext
 import pandas as pd
 
-from helpers.config import CRITERIA, RECIPES, TRAINING_FACES, TrainConfig, recipe
+from helpers.config import CRITERIA, RECIPES, TRAINING_FACES, DataConfig, TrainConfig, recipe
 from helpers.data.augment import TECHNIQUES
 from helpers.data.sources import SOURCES
 from helpers.session.gpu import offers_table
@@ -32,6 +32,7 @@ def guide_text(template: str, setup: str, sources: list[Path], repository: str) 
         "steps": "\n\n".join(_step(number, source, setup) for number, source in enumerate(sources, start=1)),
         "criteria": criteria_table(),
         "knobs": knobs_table(),
+        "data_knobs": data_knobs_table(),
         "techniques": techniques_table(),
         "repository": repository,
     }
@@ -92,17 +93,30 @@ def criteria_table() -> str:
     return _table(["Criterion", "Passed with"], rows)
 
 
+def data_knobs_table() -> str:
+    """Every knob of packing with its default, its range and what it does."""
+    rows = [[f"`{knob.name}`", str(knob.default), _allowed(knob), _does(knob)] for knob in fields(DataConfig)]
+    return _table(["Knob", "Default", "Allowed", "What it does"], rows)
+
+
 def knobs_table() -> str:
     """Every knob with its values in the recipes, its range and what it does."""
     rows = []
     for knob in fields(TrainConfig):
-        about = knob.metadata
         values = [f"{getattr(config, knob.name)}" or "none" for config in RECIPES.values()]
-        allowed = ", ".join(about["choices"]) if "choices" in about else "text"
-        if "low" in about:
-            allowed = f"{about['low']:g} to {about['high']:g}"
-        rows.append([f"`{knob.name}`", *values, allowed, f"{about['label']}. {about['help']}"])
+        rows.append([f"`{knob.name}`", *values, _allowed(knob), _does(knob)])
     return _table(["Knob", *(f"`{name}`" for name in RECIPES), "Allowed", "What it does"], rows)
+
+
+def _allowed(knob: Field) -> str:
+    about = knob.metadata
+    if "low" in about:
+        return f"{about['low']:g} to {about['high']:g}"
+    return ", ".join(about["choices"]) if "choices" in about else "text"
+
+
+def _does(knob: Field) -> str:
+    return f"{knob.metadata['label']}. {knob.metadata['help']}"
 
 
 def techniques_table() -> str:

@@ -40,3 +40,8 @@ class Board:
                     self._writer.add_scalar(tag, value, row["epoch"])
         self._written = len(run.history)
         self._writer.flush()
+
+    def finish(self, run: Run) -> None:
+        """Write what is not there yet, of a run that had ended before too, and let go of the files."""
+        self.on_epoch(run)
+        self._writer.close()

@@ -82,6 +82,12 @@ def fit(
 
     about = {"parameters": parameters, "trainable_parameters": trainable}
     about |= {"training_faces": len(rows), "validation_faces": len(validation)}
+    kept = store.manifest["knobs"]["max_side"]
+    if config.img_size > kept:
+        run.log(
+            f"faces are stored with {kept} pixels a side at most, and enlarged to img_size = {config.img_size}; to use "
+            f"what the files hold, pack them again with max_side = {config.img_size}"
+        )
     first, ends = state["step"], time.monotonic() + (config.max_minutes * 60 or math.inf)
 
     with _stop_request() as stop, _cpu_threads(accelerator.device):

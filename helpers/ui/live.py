@@ -37,7 +37,7 @@ class LiveTraining:
     def finish(self, run: Run) -> None:
         """Keep what there is of a run that has ended, or had ended before."""
         if self._board:
-            self._board.on_epoch(run)
+            self._board.finish(run)
         self._workspace.save(run.folder)
 
     def on_epoch(self, run: Run) -> None:

@@ -37,8 +37,8 @@ print(*problems, *(f"{name}: {place}" for name, place in folders.items()), sep="
 # ## Audit, split and pack
 #
 # A face's split depends only on the hash of its own pixels, so it never moves. Published test sets stay whole. Where
-# identical pixels stand in two splits, the one in the lower split is left out: otherwise the test would ask what was
-# learned by heart.
+# copies of one picture stand in two splits, the one in the lower split is left out: otherwise the test would ask what
+# was learned by heart.
 
 # %%
 from helpers.data.audit import audit_table, rejects_table

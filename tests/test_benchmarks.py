@@ -1,0 +1,30 @@
+"""The benchmarks run and end with one JSON line; what they measure is not judged here, since machines are noisy."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "figures"),
+    [
+        ("loader", ["--batches", "2", "--workers", "0"], {"loader_ratio", "float_batch_ratio"}),
+        (
+            "store",
+            ["--sizes", "400", "800", "--workers", "1"],
+            {"packing_faces_per_s", "first_batch_s", "first_batch_ratio", "memory_ratio"},
+        ),
+    ],
+)
+def test_a_benchmark_ends_with_its_ratios(store, name, options, figures):
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--faces", str(store.folder), "--rounds", "1", *options]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    last = json.loads(found.stdout.splitlines()[-1])
+    assert figures <= set(last) and all(last[figure] > 0 for figure in figures)
+    assert last["faces"] == len(store) and last["drawn"] is True
+    assert not list(store.folder.parent.glob("tmp*")), "nothing is left behind"
