@@ -178,7 +178,7 @@ def plan(seed=0, rows=400, balance=1.0):
     dataset = rng.choice(3, rows, p=(0.7, 0.2, 0.1))
     weights = rng.uniform(0.2, 3, rows) ** balance
     for number, parts in enumerate((0.5, 0.25, 0.25)):
-        weights[dataset == number] *= parts / weights[dataset == number].sum()
+        weights[dataset == number] *= parts / max(weights[dataset == number].sum(), 1e-9)
     return Plan(weights * rows / weights.sum(), dataset)
 
 
