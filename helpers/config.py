@@ -241,7 +241,7 @@ _SMALL = TrainConfig(
 RECIPES = {
     "seed": TrainConfig(),
     "small": _SMALL,
-    "demo": dataclasses.replace(_SMALL, batch_size=32, epochs=10, t_0=10, mix_probability=0.1),
+    "demo": dataclasses.replace(_SMALL, batch_size=32, epochs=12, t_0=12, lr=1e-3, augment=0.3, mix_probability=0.1),
 }
 """Every recipe is a full config.
 
