@@ -72,8 +72,8 @@ def test_method_2_asks_for_what_the_document_says_and_is_tried_with_little(works
 def test_a_run_goes_on_with_its_own_config_unless_a_knob_says_otherwise(workspace, paths_file, capsys):
     assert main(["train", "--data_paths", str(paths_file), *TINY]) == 0
     assert main(["train"]) == 0, "the recipe and the knobs are those of the run"
-    assert main(["train", "--lr", "0.001"]) == 2
-    assert "was started with another config (lr 0.002 -> 0.001)" in capsys.readouterr().err
+    assert main(["train", "--lr", "0.004"]) == 2
+    assert "was started with another config (lr 0.001 -> 0.004)" in capsys.readouterr().err
     assert main(["train", "--recipe", "seed"]) == 2
 
 

@@ -94,8 +94,8 @@ def test_a_finished_run_is_not_trained_further(store, tiny_config, trained):
 def test_another_config_or_other_faces_are_refused_with_the_difference(
     store, tiny_config, trained, sample_folders, tmp_path
 ):
-    with pytest.raises(InputError, match=r"another config \(lr 0.002 -> 0.001; seed 42 -> 7\)"):
-        fit(dataclasses.replace(tiny_config, lr=1e-3, seed=7), store, trained.folder)
+    with pytest.raises(InputError, match=r"another config \(lr 0.001 -> 0.004; seed 42 -> 7\)"):
+        fit(dataclasses.replace(tiny_config, lr=4e-3, seed=7), store, trained.folder)
     other = pack({"utkface": sample_folders["utkface"]}, tmp_path / "faces")
     with pytest.raises(InputError, match="was trained on other faces"):
         Run.start(trained.folder, tiny_config, other)
