@@ -22,7 +22,7 @@ from benchmarks.common import finish, opened, paired, parser, ratio
 from helpers import plots
 from helpers.config import TrainConfig, recipe
 from helpers.data.augment import TECHNIQUES, A, Augmenter, features_kept, show_technique
-from helpers.data.loaders import EpochSampler, FaceBatches, _loader, train_loader
+from helpers.data.loaders import EpochSampler, FaceBatches, make_loader, train_loader
 from helpers.data.store import FaceStore
 from helpers.training.model import create_model
 
@@ -85,7 +85,7 @@ def own_size(store: FaceStore, rows: np.ndarray, config: TrainConfig) -> DataLoa
     augmenter = WarpingAugmenter(config)
     augmenter.prepare({min(side, config.img_size) for side in store.sides})
     batches = FaceBatches(store, augmenter, config.seed, shrink_to=config.img_size)
-    return _loader(batches, EpochSampler(rows, config.batch_size, config.seed), config.workers)
+    return make_loader(batches, EpochSampler(rows, config.batch_size, config.seed), config.workers)
 
 
 def equally_strong(store: FaceStore, size: int, picture: Path | None) -> dict[str, tuple[float, float]]:

@@ -21,9 +21,8 @@ import pyarrow as pa
 
 from benchmarks.common import finish, opened, parser
 from helpers.config import DataConfig, recipe
-from helpers.data import store as store_module
 from helpers.data.sources import SCHEMA
-from helpers.data.store import FaceStore, pack
+from helpers.data.store import FaceStore, pack, write_files
 
 BATCHES = 300
 
@@ -33,7 +32,7 @@ def repeat(store: FaceStore, rows: int, folder: Path) -> None:
     folder.mkdir(parents=True)
     whole = rows // len(store)
     table = pa.concat_tables([*[store.table] * whole, store.table.slice(0, rows - whole * len(store))])
-    manifest = store.manifest | {"rows": rows, "files": store_module._write(table.cast(SCHEMA), folder)}
+    manifest = store.manifest | {"rows": rows, "files": write_files(table.cast(SCHEMA), folder)}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 

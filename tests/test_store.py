@@ -101,7 +101,7 @@ def test_a_failed_pack_leaves_the_old_store_and_nothing_half_written(sample_fold
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module, "_write", full_disk)
+    monkeypatch.setattr(store_module, "write_files", full_disk)
     with pytest.raises(InputError, match=r"could not be written \(No space left"):
         pack(sample_folders, tmp_path / "faces")
     assert FaceStore.open(tmp_path / "faces").identity == first.identity

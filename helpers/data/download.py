@@ -95,7 +95,7 @@ def fetch(name: str) -> Path:
             continue
         if wait is None or not _passing(why):
             break
-        print(f"The download of {handle} was cut ({_short(why)}); going on in {wait:.0f} seconds.")
+        print(f"The download of {handle} failed ({_short(why)}); going on in {wait:.0f} seconds.")
         time.sleep(wait)
     raise InputError(
         f"Kaggle did not deliver {handle} ({_short(why)}); run this step again to resume, or download it by hand and "

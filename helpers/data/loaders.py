@@ -253,13 +253,13 @@ def train_loader(
     batches = FaceBatches(store, augmenter, config.seed, shrink_to=config.img_size, rank=rank)
     plan = draw_plan(store, rows, config)
     sampler = EpochSampler(rows, config.batch_size, config.seed, first_step, plan, rank, ranks)
-    return _loader(batches, sampler, config.workers)
+    return make_loader(batches, sampler, config.workers)
 
 
 def plain_loader(store: FaceStore, rows: np.ndarray, batch_size: int, workers: int) -> DataLoader:
     """The given rows once, in order, as they are stored."""
     batches = [(step, rows[start : start + batch_size]) for step, start in enumerate(range(0, len(rows), batch_size))]
-    return _loader(FaceBatches(store), batches, workers)
+    return make_loader(FaceBatches(store), batches, workers)
 
 
 def draw_seed(seed: int, step: int, purpose: int = 0) -> int:
@@ -267,7 +267,7 @@ def draw_seed(seed: int, step: int, purpose: int = 0) -> int:
     return int(np.random.SeedSequence([seed, step, purpose]).generate_state(1)[0])
 
 
-def _loader(batches: FaceBatches, sampler, workers: int) -> DataLoader:
+def make_loader(batches: FaceBatches, sampler, workers: int) -> DataLoader:
     """A loader that hands each (step, rows) of the sampler to a worker whole and gives its batch back unchanged."""
     return DataLoader(
         batches,

@@ -80,7 +80,7 @@ def pack(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        manifest |= {"files": _write(table, partial), "audit": report}
+        manifest |= {"files": write_files(table, partial), "audit": report}
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
         _swap_in(partial, folder)
     except OSError as error:
@@ -218,7 +218,7 @@ def _with_labels(table: pa.Table, kept: pd.DataFrame) -> pa.Table:
     return table
 
 
-def _write(table: pa.Table, folder: Path) -> dict[str, dict]:
+def write_files(table: pa.Table, folder: Path) -> dict[str, dict]:
     """Write the rows as Arrow files of bounded size; returns name -> bytes and SHA-256."""
     files, writer, path = {}, None, None
     for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
