@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from helpers.config import RECIPES, SAMPLE_FACES, DataConfig, InputError, TrainConfig, read_json
-from helpers.session.progress import bar
+from helpers.session.progress import EpochBars, bar
 from helpers.session.workspace import Workspace, open_workspace
 
 
@@ -65,18 +66,22 @@ def train(args: argparse.Namespace, workspace: Workspace) -> None:
     """04: train, or go on with a run where it stopped."""
     from helpers.training.board import Board
     from helpers.training.fit import fit
+    from helpers.training.run import Run
 
-    folder = _run_folder(args, workspace)
+    folder, store = _run_folder(args, workspace), _faces(args, workspace)
     config = _train_config(args, folder)
+    # Under accelerate launch the processes would each take a GPU for it, and a run that goes on has its history.
+    if "LOCAL_RANK" not in os.environ and not Run.exists(folder):
+        from helpers.training.estimate import probe
+
+        print(probe(config, store, bar("Trying out")).describe())
+    hooks = {"on_step": EpochBars(config.epochs), "on_log": tqdm.write}
     board = Board() if args.tensorboard else None
-    run = fit(
-        config,
-        _faces(args, workspace),
-        folder,
-        on_step=bar("Training"),
-        on_epoch=board.on_epoch if board else lambda run: None,
-        on_log=tqdm.write,
-    )
+    if board:
+        hooks["on_epoch"] = board.on_epoch
+    run = fit(config, store, folder, **hooks)
+    if not run.writes:
+        return
     if board:
         board.finish(run)
     if not run.history:
@@ -110,6 +115,14 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
     print(f"{run.folder / 'model.onnx'} has {result['bytes'] / 1e6:.1f} MB.")
 
 
+def runs(args: argparse.Namespace, workspace: Workspace) -> None:
+    """All runs side by side, by their best epoch on the validation split."""
+    from helpers.training.compare import runs_table
+
+    table = runs_table(Path(args.save_dir) if args.save_dir else workspace.folder / "runs")
+    print(table.to_string(index=False) if len(table) else "There is no run with a complete epoch yet.")
+
+
 def _train_config(args: argparse.Namespace, folder: Path) -> TrainConfig:
     """The recipe with what the config file and the line change; a run that is there goes on with what it has."""
     from helpers.session.runtime import config_for, inspect_machine
@@ -123,7 +136,7 @@ def _train_config(args: argparse.Namespace, folder: Path) -> TrainConfig:
         if args.recipe is None:
             return TrainConfig.from_dict(given, mine)
         given = {"batch_size": mine.batch_size} | given  # on a GPU of another size another one would be chosen
-    return config_for(inspect_machine(), args.recipe or "seed", **given)
+    return config_for(inspect_machine(), args.recipe or "production", **given)
 
 
 def _given(args: argparse.Namespace, kind: type) -> dict:
@@ -166,10 +179,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     parser.set_defaults(data_paths=None, faces="faces", run="run-1", save_dir=None)
     steps = parser.add_subparsers(dest="step", required=True, metavar="step")
-    for step in (check, download, preview, train, evaluate, export):
+    for step in (check, download, preview, train, runs, evaluate, export):
         sub = steps.add_parser(step.__name__, help=step.__doc__, description=step.__doc__)
         sub.set_defaults(work=step)
-        if step is check:
+        if step in (train, runs, evaluate, export):
+            sub.add_argument("--save_dir", help="folder that holds the runs (default: <workspace>/runs)")
+        if step in (check, runs):
             continue
         sub.add_argument("--faces", help="name of the packed store (default: %(default)s)", default="faces")
         if step is download:
@@ -184,10 +199,11 @@ def _parser() -> argparse.ArgumentParser:
         _add_knobs(sub, DataConfig)
         if step in (train, evaluate, export):
             sub.add_argument("--run", help="name of the run (default: %(default)s)", default="run-1")
-            sub.add_argument("--save_dir", help="folder that holds the runs (default: <workspace>/runs)")
         if step is train:
             sub.add_argument(
-                "--recipe", choices=("auto", *RECIPES), help="where the knobs start (default: seed, or what a run has)"
+                "--recipe",
+                choices=("auto", *RECIPES),
+                help="where the knobs start (default: production, or what a run has)",
             )
             sub.add_argument("--config", help="JSON file {knob: value}; knobs given here on the line win over it")
             sub.add_argument("--tensorboard", action="store_true", help="write <run>/tensorboard too")
@@ -199,7 +215,15 @@ def _add_knobs(parser: argparse.ArgumentParser, kind: type) -> None:
     """An option for every knob; without a default, one that is not given is absent, and the recipe's value stands."""
     for knob in fields(kind):
         text = f"{knob.metadata['label']}: {knob.metadata['help']}".replace("%", "%%")
-        parser.add_argument(f"--{knob.name}", type=type(knob.default), default=argparse.SUPPRESS, help=text)
+        kind = _truth if isinstance(knob.default, bool) else type(knob.default)
+        parser.add_argument(f"--{knob.name}", type=kind, default=argparse.SUPPRESS, help=text)
+
+
+def _truth(text: str) -> bool:
+    """``true`` or ``false`` as it is written on the line."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
 
 
 def main(arguments: list[str] | None = None) -> int:

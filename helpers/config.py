@@ -43,6 +43,9 @@ SPLITS = ("train", "validation", "test")
 AGE_RANGE = (0.0, 116.0)
 """Years that UTKFace holds; predictions are clipped to it."""
 
+AGE_BINS = int(AGE_RANGE[1]) + 1
+"""Classes of an age head that answers with a distribution: one for each year from 0 on."""
+
 AGE_CENTRE, AGE_SPREAD = 33.0, 20.0
 """About the mean and standard deviation of UTKFace's ages, in years: the age head works in these units."""
 
@@ -130,10 +133,19 @@ class TrainConfig(_Knobs):
     weights: str = _knob(
         "imagenet",
         "Start from",
-        "imagenet: pretrained weights, fetched once; none: random weights, which want a learning rate of 1e-3 or more.",
-        choices=("imagenet", "none"),
+        "imagenet: pretrained weights, fetched once; faces: pretrained on VGGFace2, for non-commercial use only and "
+        "for tf_efficientnet_b2; none: random weights, which want a learning rate of 1e-3 or more.",
+        choices=("imagenet", "faces", "none"),
     )
     img_size: int = _knob(224, "Image size", "Pixels a side that the network sees.", low=32, high=512)
+    first_size: float = _knob(
+        1.0,
+        "First image size",
+        "Training begins with this share of the image size and grows to all of it by two thirds of the epochs: early "
+        "epochs are shorter. 1: the whole size throughout.",
+        low=0.25,
+        high=1.0,
+    )
     epochs: int = _knob(100, "Epochs", "At most this many passes over the training rows.", low=1, high=1000)
     max_minutes: float = _knob(
         0.0,
@@ -144,10 +156,45 @@ class TrainConfig(_Knobs):
     )
     batch_size: int = _knob(64, "Batch size", "Faces per step. Halve it when memory runs out.", low=2, high=4096)
     lr: float = _knob(1e-4, "Learning rate", "AdamW's peak step size.", low=1e-6, high=0.1, log=True)
-    weight_decay: float = _knob(1e-4, "Weight decay", "AdamW's decoupled weight decay.", low=0.0, high=1.0)
-    t_0: int = _knob(10, "First cycle", "Epochs until the first warm restart of the cosine.", low=1, high=1000)
-    t_mult: int = _knob(2, "Cycle growth", "Each cycle of the cosine is this many times as long.", low=1, high=10)
+    backbone_lr: float = _knob(
+        1.0,
+        "Rate of the backbone",
+        "Its learning rate as a share of the heads'; about a tenth suits pretrained weights.",
+        low=0.0,
+        high=1.0,
+    )
+    layer_decay: float = _knob(
+        1.0,
+        "Layer decay",
+        "Each layer of the backbone learns by this factor slower than the one above it; for pretrained weights.",
+        low=0.5,
+        high=1.0,
+    )
+    head_epochs: int = _knob(
+        0, "Heads alone", "Epochs at the start in which a pretrained backbone is left as it is.", low=0, high=100
+    )
+    weight_decay: float = _knob(
+        1e-4, "Weight decay", "AdamW's decoupled weight decay, on all but biases and normalisation.", low=0.0, high=1.0
+    )
+    schedule: str = _knob(
+        "restarts",
+        "Schedule",
+        "cosine: the learning rate falls once, over all epochs; restarts: it starts again after each cycle.",
+        choices=("cosine", "restarts"),
+    )
+    warmup: float = _knob(
+        0.0, "Warm-up", "Epochs in which the learning rate rises to its full value.", low=0.0, high=20.0
+    )
+    t_0: int = _knob(10, "First cycle", "Epochs until the first warm restart.", low=1, high=1000)
+    t_mult: int = _knob(2, "Cycle growth", "Each cycle is this many times as long as the one before.", low=1, high=10)
     clip_norm: float = _knob(1.0, "Gradient clipping", "Largest norm of the whole gradient.", low=0.01, high=100.0)
+    ema: float = _knob(
+        0.0,
+        "Averaged weights",
+        "Decay of a moving average of the weights, which is what is measured and kept; 0: the weights themselves.",
+        low=0.0,
+        high=0.99999,
+    )
     patience: int = _knob(15, "Patience", "Epochs without improvement before training stops.", low=1, high=1000)
     min_delta: float = _knob(0.001, "Least improvement", "A smaller gain does not count as one.", low=0.0, high=1.0)
     select_by: str = _knob(
@@ -159,6 +206,19 @@ class TrainConfig(_Knobs):
     focal_alpha: float = _knob(0.25, "Focal alpha", "Constant factor of the focal loss.", low=0.01, high=10.0)
     focal_gamma: float = _knob(2.0, "Focal gamma", "How strongly easy faces are played down.", low=0.0, high=10.0)
     label_smoothing: float = _knob(0.1, "Label smoothing", "Share of the target spread evenly.", low=0.0, high=0.9)
+    class_weights: float = _knob(
+        0.0,
+        "Class weights",
+        "0: every face counts the same in the emotion loss; 1: every emotion does, however rare; 0.5: between them.",
+        low=0.0,
+        high=1.0,
+    )
+    age_head: str = _knob(
+        "number",
+        "Age head",
+        "number: one regressed number; distribution: a probability for each year, and their expectation.",
+        choices=("number", "distribution"),
+    )
     emotion_weight: float = _knob(1.0, "Weight of emotion", "Factor of the emotion loss.", low=0.0, high=100.0)
     age_weight: float = _knob(1.0, "Weight of age", "Factor of the age loss.", low=0.0, high=100.0)
     gender_weight: float = _knob(1.0, "Weight of gender", "Factor of the gender loss.", low=0.0, high=100.0)
@@ -168,15 +228,40 @@ class TrainConfig(_Knobs):
     mix_probability: float = _knob(0.5, "Mixup/CutMix", "Share of steps whose faces are mixed.", low=0.0, high=1.0)
     mixup_alpha: float = _knob(0.2, "Mixup alpha", "Beta distribution of Mixup's shares.", low=0.01, high=10.0)
     cutmix_alpha: float = _knob(1.0, "CutMix alpha", "Beta distribution of CutMix's areas.", low=0.01, high=10.0)
+    mix_fade: float = _knob(
+        0.0,
+        "Fade of the mixing",
+        "Over this last share of training, Mixup and CutMix become rarer until none is left. 0: no fading.",
+        low=0.0,
+        high=1.0,
+    )
     augment: float = _knob(1.0, "Augmentation", "Strength of all techniques; 0 switches them off.", low=0.0, high=2.0)
     augment_without: str = _knob(
         "", "Without", "Techniques to leave out, separated by commas; notebook 03 shows and names them all."
     )
     quotas: str = _knob(
-        "", "Quotas", "Parts of each batch by dataset, such as fer2013=2, utkface=1. Empty: as many as there are."
+        "",
+        "Quotas",
+        "Parts of each batch by dataset, such as fer2013=2, utkface=1; root: by the square root of how many there are. "
+        "Empty: as many as there are.",
     )
     balance: float = _knob(
         0.0, "Balance", "0: emotions as often as they come; 1: rare ones as often as frequent ones.", low=0.0, high=1.0
+    )
+    flip_test: bool = _knob(
+        False, "Mirror when answering", "Answer with the mean over a face and its mirror image; takes twice the time."
+    )
+    precision: str = _knob(
+        "auto",
+        "Precision",
+        "auto: bfloat16 on GPUs that have it, float16 with loss scaling on others such as a T4, float32 on a CPU.",
+        choices=("auto", "float32", "float16", "bfloat16"),
+    )
+    compile: str = _knob(
+        "auto",
+        "Compile",
+        "torch.compile: takes minutes at first and makes each step shorter. auto: on GPUs from Ampere on.",
+        choices=("auto", "on", "off"),
     )
     workers: int = _knob(2, "Loader processes", "0 loads in the training process itself.", low=0, high=64)
     seed: int = _knob(42, "Seed", "Every random draw is a function of it and the step.", low=0, high=2**31 - 1)
@@ -206,6 +291,9 @@ class TrainConfig(_Knobs):
         write_file(path, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
+_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "True or False"}
+
+
 def _checked(knob: dataclasses.Field, value):
     """``value`` in the field's type, or an :class:`InputError` that names the field, the value and what is allowed."""
     kind = type(knob.default)
@@ -213,7 +301,7 @@ def _checked(knob: dataclasses.Field, value):
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
-        raise InputError(f"{say}it takes {'text' if kind is str else 'a whole number' if kind is int else 'a number'}.")
+        raise InputError(f"{say}it takes {_KINDS[kind]}.")
     bounds = knob.metadata
     if "choices" in bounds and value not in bounds["choices"]:
         raise InputError(f"{say}it takes one of: {', '.join(bounds['choices'])}.")
@@ -221,6 +309,36 @@ def _checked(knob: dataclasses.Field, value):
         raise InputError(f"{say}it takes a value from {bounds['low']:g} to {bounds['high']:g}.")
     return value
 
+
+STARTS = {
+    "imagenet": {"lr": 2e-3, "backbone_lr": 0.1, "layer_decay": 0.9, "head_epochs": 1},
+    "faces": {"backbone": "tf_efficientnet_b2", "lr": 2e-3, "backbone_lr": 0.1, "layer_decay": 0.9, "head_epochs": 1},
+    "none": {"lr": 3e-3, "backbone_lr": 1.0, "layer_decay": 1.0, "head_epochs": 0},
+}
+"""What suits each start of the weights. A recipe takes these fields when its start is changed; ``seed`` does not."""
+
+_PRODUCTION = TrainConfig(
+    first_size=0.57,
+    epochs=30,
+    **STARTS["imagenet"],
+    weight_decay=0.02,
+    schedule="cosine",
+    warmup=0.5,
+    ema=0.999,
+    focal_alpha=1.0,
+    focal_gamma=0.0,
+    class_weights=0.3,
+    age_head="distribution",
+    age_weight=0.2,
+    gender_weight=0.5,
+    dropout_in=0.2,
+    dropout_hidden=0.1,
+    mix_probability=0.3,
+    mix_fade=0.5,
+    augment=0.5,
+    quotas="root",
+    flip_test=True,
+)
 
 _SMALL = TrainConfig(
     backbone="test_resnet",
@@ -240,25 +358,30 @@ _SMALL = TrainConfig(
 
 RECIPES = {
     "seed": TrainConfig(),
+    "production": _PRODUCTION,
+    "quick": dataclasses.replace(_PRODUCTION, img_size=128, epochs=4, mix_probability=0.0),
     "small": _SMALL,
     "demo": dataclasses.replace(_SMALL, batch_size=32, epochs=12, t_0=12, lr=1e-3, augment=0.3, mix_probability=0.1),
 }
 """Every recipe is a full config.
 
-``seed``: what this project grew from, for a GPU. ``small``: timm's smallest ResNet from random weights, for about
-half an hour on two CPU cores; too short for mixing to pay. ``demo``: the same for the few thousand drawn faces.
+``seed``: what this project grew from, kept for comparison. ``production``: what a GPU is for, the default there.
+``quick``: the same in about 15 minutes of a T4. ``small``: timm's smallest ResNet from random weights, for about half
+an hour on two CPU cores. ``demo``: the same for the few thousand drawn faces.
 """
 
 
 def recipe(name: str, **changes) -> TrainConfig:
-    """A recipe by its name, with some fields changed.
+    """A recipe by its name, with some fields changed, and those of STARTS that its start of the weights asks for.
 
     Raises:
         InputError: there is no such recipe, or a changed field is unknown or out of range.
     """
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}; choose one of: {', '.join(RECIPES)}.")
-    return TrainConfig.from_dict(changes, RECIPES[name])
+    base, start = RECIPES[name], changes.get("weights")
+    suited = STARTS.get(start, {}) if name != "seed" and start != base.weights else {}
+    return TrainConfig.from_dict(suited | changes, base)
 
 
 @dataclass(frozen=True)
@@ -302,7 +425,17 @@ def read_json(path: Path, what: str) -> dict:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a small text file so that a kill leaves the old one or the new one, never half of it."""
+    """Write a small text file so that a kill leaves the old one or the new one, never half of it.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written to.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(
+            f"{path} could not be written ({error.strerror}); free some space and run this again; what was there "
+            "before is untouched."
+        ) from error

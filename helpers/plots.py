@@ -114,7 +114,8 @@ def curves(history: list[dict], title: str = "Training") -> Figure:
         axis.set_title(text)
         if form:
             axis.yaxis.set_major_formatter(form)
-    gaps = [_gap(row) for row in history]
+    pairs = [(row["train_emotion_accuracy"], row["val_emotion_accuracy"]) for row in history]
+    gaps = [np.nan if None in pair else pair[0] - pair[1] for pair in pairs]
     axes[1, 1].plot(epochs, gaps, color=TEST, marker="o", markersize=3)
     axes[1, 1].axhline(0.1, color="grey", linestyle=":")
     axes[1, 1].set_title("Emotion gap, training minus validation")
@@ -129,11 +130,6 @@ def curves(history: list[dict], title: str = "Training") -> Figure:
         axis.set_xlabel("epoch (dashed: best)")
     axes[0, 0].legend()
     return figure
-
-
-def _gap(row: dict) -> float:
-    pair = row["train_emotion_accuracy"], row["val_emotion_accuracy"]
-    return np.nan if None in pair else pair[0] - pair[1]
 
 
 @_styled

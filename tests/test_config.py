@@ -26,7 +26,7 @@ def test_a_config_survives_being_saved_and_loaded(tmp_path):
         ({"epochs": True}, ["'epochs'", "True", "whole number"]),
         ({"lr": float("nan")}, ["'lr'", "nan", "1e-06 to 0.1"]),
         ({"lr": "fast"}, ["'lr'", "'fast'", "a number"]),
-        ({"weights": "vggface"}, ["'weights'", "imagenet, none"]),
+        ({"weights": "vggface"}, ["'weights'", "imagenet, faces, none"]),
         ({"backbone": 3}, ["'backbone'", "text"]),
     ],
 )
@@ -45,14 +45,14 @@ def test_a_whole_number_is_taken_where_a_number_is_wanted():
 def test_every_knob_has_what_a_form_needs():
     for knob in dataclasses.fields(TrainConfig):
         assert knob.metadata["label"] and knob.metadata["help"].endswith("."), knob.name
-        numeric = not isinstance(knob.default, str)
+        numeric = not isinstance(knob.default, str | bool)
         assert numeric == ("low" in knob.metadata), f"{knob.name} needs a range where it is a number"
 
 
 def test_recipes_are_valid_and_an_unknown_one_is_refused_with_the_list():
     for name, config in RECIPES.items():
         assert recipe(name) == TrainConfig.from_dict(dataclasses.asdict(config))
-    with pytest.raises(InputError, match="There is no recipe 'best'; choose one of: seed, small"):
+    with pytest.raises(InputError, match="There is no recipe 'best'; choose one of: seed, production, quick, small"):
         recipe("best")
 
 

@@ -211,7 +211,7 @@ def test_quotas_and_balance_decide_what_a_batch_is_made_of(store, tiny_config):
 @pytest.mark.parametrize("text", ["fer2013", "fer2013=x", "fer2014=1", "fer2013=1;utkface=1", "utkface=-1"])
 def test_wrong_quotas_are_told_in_one_sentence(store, tiny_config, text):
     with pytest.raises(
-        InputError, match="takes dataset=number, separated by commas, of fer2013, utkface, rafdb, affec"
+        InputError, match="takes root, or dataset=number, separated by commas, of fer2013, utkface, rafdb, affec"
     ):
         draw_plan(store, store.rows("train"), dataclasses.replace(tiny_config, quotas=text))
     with pytest.raises(InputError, match="leaves no training face"):
@@ -225,6 +225,8 @@ def test_ranks_share_each_batch_without_a_face_twice_and_draw_their_own_augmenta
     for batch, first, second in zip(whole, *shares, strict=True):
         assert first.step == second.step == batch.step
         assert sorted([*first.rows.tolist(), *second.rows.tolist()]) == sorted(batch.rows.tolist())
+        assert first.known == second.known == batch.known, "each knows how many labels the whole step has"
+        assert batch.known[0] == (batch.targets.emotion >= 0).sum()
     assert not torch.equal(shares[0][0].warps, shares[1][0].warps)
 
 

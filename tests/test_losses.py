@@ -145,10 +145,10 @@ def test_cutmix_s_share_is_the_area_really_left(share, seed, height, width):
 
 def test_mixing_is_a_function_of_seed_and_step_and_happens_as_often_as_asked():
     faces, (_, targets) = torch.rand(8, 3, 8, 8), random_batch(np.random.default_rng(2), 8)
-    first, again = (mix(faces, targets, 5, CONFIG) for _ in range(2))
+    first, again = (mix(faces, targets, 5, CONFIG, CONFIG.mix_probability) for _ in range(2))
     assert torch.equal(first[0], again[0]) and [s for s, _ in first[1]] == [s for s, _ in again[1]]
-    mixed = sum(len(mix(faces, targets, step, CONFIG)[1]) == 2 for step in range(1000))
+    mixed = sum(len(mix(faces, targets, step, CONFIG, CONFIG.mix_probability)[1]) == 2 for step in range(1000))
     assert 450 < mixed < 550
     for step in range(30):
-        shares = [share for share, _ in mix(faces, targets, step, CONFIG)[1]]
+        shares = [share for share, _ in mix(faces, targets, step, CONFIG, CONFIG.mix_probability)[1]]
         assert sum(shares) == pytest.approx(1.0)

@@ -27,11 +27,22 @@ def test_every_widget_is_labelled_and_explained_from_the_config_s_own_fields():
 
 
 def test_each_widget_changes_its_field_and_no_other():
-    for name, value in {"epochs": 5, "lr": 3e-4, "backbone": "resnet18", "weights": "none", "augment": 0.3}.items():
+    changes = {"epochs": 5, "lr": 3e-4, "backbone": "resnet18", "augment": 0.3, "flip_test": True, "schedule": "cosine"}
+    for name, value in changes.items():
         panel = ConfigPanel(TrainConfig())
         panel.inputs[name].value = value
         changed = {n for n in MAIN_KNOBS if getattr(panel.config, n) != getattr(TrainConfig(), n)}
         assert changed == {name} and getattr(panel.config, name) == value and panel.message.value == ""
+
+
+def test_another_start_of_the_weights_brings_the_rates_that_suit_it():
+    panel = ConfigPanel(recipe("production"))
+    panel.inputs["weights"].value = "faces"
+    assert panel.config == recipe("production", weights="faces") and panel.config.backbone == "tf_efficientnet_b2"
+    assert panel.inputs["backbone"].value == "tf_efficientnet_b2"
+    panel.inputs["weights"].value = "none"
+    assert (panel.config.lr, panel.config.backbone_lr, panel.config.head_epochs) == (3e-3, 1.0, 0)
+    assert panel.inputs["lr"].value == 3e-3 and panel.message.value == ""
 
 
 def test_a_refused_value_is_said_and_the_last_good_config_stays():

@@ -50,6 +50,7 @@ class Batch:
         shapes: (count, height, width) of each run of faces of one size.
         warps: float32 (B, 2, 3), how each face is warped when it is resized, or None.
         targets: the labels in the order of the faces.
+        known: how many faces of the whole step, those of other processes too, carry each label, in the order of TASKS.
     """
 
     step: int
@@ -58,6 +59,7 @@ class Batch:
     shapes: tuple[tuple[int, int, int], ...]
     warps: torch.Tensor | None
     targets: Targets
+    known: tuple[int, int, int]
 
     @property
     def faces(self) -> list[torch.Tensor]:
@@ -97,7 +99,6 @@ class EpochSampler(Sampler):
         seed: with the epoch, what the order depends on.
         first_step: where to begin.
         plan: how often each row comes in an epoch and which rows a batch takes its parts from; None means each once.
-        rank, ranks: every process takes its share of each batch.
     """
 
     def __init__(
@@ -107,11 +108,9 @@ class EpochSampler(Sampler):
         seed: int,
         first_step: int = 0,
         plan: Plan | None = None,
-        rank: int = 0,
-        ranks: int = 1,
     ):
         self.rows, self.batch_size, self.seed, self.first_step = rows, min(batch_size, len(rows)), seed, first_step
-        self.plan, self.rank, self.ranks = plan, rank, ranks
+        self.plan = plan
         self.steps_per_epoch = len(rows) // self.batch_size
 
     def __len__(self) -> int:
@@ -122,8 +121,7 @@ class EpochSampler(Sampler):
         rng = np.random.default_rng([self.seed, epoch])
         order = self.plan.draw(self.rows, rng) if self.plan else rng.permutation(self.rows)
         for index in range(start, self.steps_per_epoch):
-            chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
-            yield epoch * self.steps_per_epoch + index, chosen[self.rank :: self.ranks]
+            yield epoch * self.steps_per_epoch + index, order[index * self.batch_size : (index + 1) * self.batch_size]
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,8 @@ def draw_plan(store: FaceStore, rows: np.ndarray, config: TrainConfig) -> Plan |
     dataset = pd.Categorical(store.table.column("dataset").take(rows).to_numpy(), categories=names).codes
     parts = dict(zip(names, np.bincount(dataset, minlength=len(names)), strict=True))
     if config.quotas:
-        parts = _quotas(config.quotas, names)
+        root = config.quotas.strip() == "root"
+        parts = {name: count**0.5 for name, count in parts.items()} if root else _quotas(config.quotas, names)
     expected = np.zeros(len(rows))
     emotion = store.labels("emotion")[rows]
     for number, name in enumerate(names):
@@ -190,7 +189,7 @@ def _quotas(text: str, names: list[str]) -> dict[str, float]:
         name, _, parts = (part.strip() for part in item.partition("="))
         if name not in names or not parts.replace(".", "", 1).isdigit():
             raise InputError(
-                f"The field 'quotas' is {text!r}, but it takes dataset=number, separated by commas, "
+                f"The field 'quotas' is {text!r}, but it takes root, or dataset=number, separated by commas, "
                 f"of {', '.join(names)}."
             )
         found[name] = float(parts)
@@ -206,6 +205,7 @@ class FaceBatches(Dataset):
         seed: with the step and the rank, what the augmentation's draws depend on.
         shrink_to: larger faces are reduced so that their longer side has this many pixels. Used in training only,
             where it saves augmentation's time and warping does not average.
+        rank, ranks: every process takes its share of each step's rows.
     """
 
     def __init__(
@@ -215,12 +215,16 @@ class FaceBatches(Dataset):
         seed: int = 0,
         shrink_to: int | None = None,
         rank: int = 0,
+        ranks: int = 1,
     ):
-        self.store, self.augmenter, self.seed, self.shrink_to, self.rank = store, augmenter, seed, shrink_to, rank
+        self.store, self.augmenter, self.seed, self.shrink_to = store, augmenter, seed, shrink_to
+        self.rank, self.ranks = rank, ranks
         self._emotion, self._age, self._gender = (store.labels(task) for task in TASKS)
+        self._known = np.stack([store.known(task) for task in TASKS])
 
     def __getitem__(self, item: tuple[int, np.ndarray]) -> Batch:
-        step, rows = item
+        step, together = item
+        rows = together[self.rank :: self.ranks]
         if self.augmenter:
             self.augmenter.reseed(draw_seed(self.seed, step, _RANKS * self.rank))
         sizes: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}
@@ -236,7 +240,8 @@ class FaceBatches(Dataset):
             torch.from_numpy(self._age[ordered].astype(np.float32)),
             torch.from_numpy(self._gender[ordered].astype(np.int64)),
         )
-        return Batch(step, torch.from_numpy(ordered), torch.from_numpy(pixels), shapes, warps, targets)
+        known = tuple(self._known[:, together].sum(axis=1).tolist())
+        return Batch(step, torch.from_numpy(ordered), torch.from_numpy(pixels), shapes, warps, targets, known)
 
     def _face(self, row: int) -> np.ndarray:
         face = self.store.image(row)
@@ -245,14 +250,23 @@ class FaceBatches(Dataset):
 
 
 def train_loader(
-    store: FaceStore, rows: np.ndarray, config: TrainConfig, first_step: int = 0, rank: int = 0, ranks: int = 1
+    store: FaceStore,
+    rows: np.ndarray,
+    config: TrainConfig,
+    first_step: int = 0,
+    size: int | None = None,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> DataLoader:
-    """Augmented batches of the epoch that ``first_step`` lies in, from that step on; ``rank``'s share of each."""
+    """Augmented batches of the epoch that ``first_step`` lies in, from that step on; ``rank``'s share of each.
+
+    ``size`` is what the faces will be resized to; None means the config's image size.
+    """
+    size = size or config.img_size
     augmenter = Augmenter(config.augment, config.augment_without)
-    augmenter.prepare({min(side, config.img_size) for side in store.sides})
-    batches = FaceBatches(store, augmenter, config.seed, shrink_to=config.img_size, rank=rank)
-    plan = draw_plan(store, rows, config)
-    sampler = EpochSampler(rows, config.batch_size, config.seed, first_step, plan, rank, ranks)
+    augmenter.prepare({min(side, size) for side in store.sides})
+    batches = FaceBatches(store, augmenter, config.seed, size, rank, ranks)
+    sampler = EpochSampler(rows, config.batch_size, config.seed, first_step, draw_plan(store, rows, config))
     return make_loader(batches, sampler, config.workers)
 
 

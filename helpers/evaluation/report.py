@@ -41,7 +41,8 @@ def evaluate(run: Run, store: FaceStore, progress: Callable[[str], Progress] = l
         rows = store.fixed_sample("train", TRAIN_SAMPLE_ROWS) if split == "train" else store.rows(split)
         if not len(rows):
             continue
-        found = predict(model, store, rows, workers=run.config.workers, progress=progress(split))
+        about = {"flip": model.flip_test, "workers": run.config.workers, "progress": progress(split)}
+        found = predict(model, store, rows, **about)
         table = _table(found, store, split)
         tables.append(table)
         metrics[split] = {task: _measure(table, task, median) for task in TASKS if _known(table, task).any()}

@@ -16,6 +16,7 @@ from helpers.data.store import FaceStore
 from helpers.export.latency import time_one_face
 from helpers.training.fit import load_best
 from helpers.training.model import Reader
+from helpers.training.pretrained import FACES
 from helpers.training.run import Run
 
 OUTPUTS = ("emotion", "age", "gender")
@@ -88,6 +89,7 @@ def _write(reader: Reader, run: Run, path: Path) -> None:
         "terms_of_the_data": "; ".join(
             f"{name}: {about.get('terms', 'as published')}" for name, about in run.manifest["sources"].items()
         ),
+        "started_from": FACES.terms if run.config.weights == "faces" else run.config.weights,
         "trained_on": ",".join(run.manifest["sources"]) + (" (drawn faces)" if run.manifest["drawn"] else ""),
     }
     onnx.helper.set_model_props(model, about)

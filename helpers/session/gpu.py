@@ -120,6 +120,12 @@ OFFERS = (
 )
 """What can be had; rates are those that users published, and change. V100 is no longer offered on Colab."""
 
+
+def offer_of(name: str) -> Offer | None:
+    """The offer that a GPU is, by the driver's name of it, such as ``Tesla T4``."""
+    return next((offer for offer in OFFERS if offer.name in name.replace("-", " ").split()), None)
+
+
 UNIT_PRICE = 0.10
 """US dollars for one compute unit: 100 cost about 10."""
 

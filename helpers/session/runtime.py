@@ -60,7 +60,7 @@ def advice(machine: Machine) -> list[str]:
         }[machine.place]
         found.append(f"No GPU was found, and the default recipe would take days without one: {how}.")
     if len(machine.gpus) > 1:
-        found.append(f"{len(machine.gpus)} GPUs were found; training uses the first one.")
+        found.append(f"{len(machine.gpus)} GPUs were found; notebook 04 trains on all of them together.")
     for gpu in machine.gpus:
         if gpu.slowed_by == "heat":
             found.append(f"{describe_gpu(gpu)}: it runs slower than it could; ask for another machine if that stays.")
@@ -78,15 +78,16 @@ def config_for(machine: Machine, name: str = "auto", /, **changes) -> TrainConfi
 
     Args:
         machine: where it will be trained.
-        name: a recipe, or ``auto``: ``seed`` on a GPU, ``small`` without one.
+        name: a recipe, or ``auto``: ``production`` on a GPU, ``small`` without one.
         changes: fields that are set as they are given.
 
     Raises:
         InputError: there is no such recipe, or a changed field is unknown or out of range.
     """
     if name == "auto":
-        name = "seed" if machine.gpus else "small"
-    fitted = {"batch_size": batch_size_for(machine.gpus[0].memory)} if machine.gpus and name == "seed" else {}
+        name = "production" if machine.gpus else "small"
+    fits = machine.gpus and name in ("seed", "production", "quick")
+    fitted = {"batch_size": batch_size_for(machine.gpus[0].memory)} if fits else {}
     return recipe(name, **fitted | changes)
 
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import tarfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.config import InputError
@@ -35,6 +35,7 @@ class Workspace:
     folder: Path
     archive: Path | None
     note: str
+    _newest: dict[str, str] = field(default_factory=dict, compare=False, repr=False)  # copy that this session goes on
 
     @property
     def paths_file(self) -> Path:
@@ -52,22 +53,27 @@ class Workspace:
     def save(self, folder: Path) -> None:
         """Put a copy of a folder of the workspace into the archive, verified; does nothing without one.
 
+        Generations before (``*.previous.*``) stay here: the archive has its own.
+
         Raises:
-            InputError: the archive cannot be written, or the copy does not read back as it was.
+            InputError: the archive cannot be written, the copy does not read back as it was, or another session has
+                put a copy there since this one last did or looked.
         """
         if self.archive is None:
             return
         key = self._key(folder)
         local = self.folder / f".{key}.tar"
         try:
+            self._refuse_two(key, folder)
             with tarfile.open(local, "w") as tar:
-                tar.add(folder, arcname=".")
+                tar.add(folder, arcname=".", filter=lambda about: None if ".previous." in about.name else about)
             digest = _sha256(local)
             copy = self.archive / f"{key}.{time.time_ns()}.{digest}.tar"
             self.archive.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(local, copy)
             if _sha256(copy) != digest:
                 raise OSError(f"{copy.name} did not read back as written")
+            self._newest[key] = copy.name
             for old in self._copies(key)[_GENERATIONS:]:
                 old.unlink(missing_ok=True)
         except OSError as error:
@@ -83,9 +89,11 @@ class Workspace:
 
         A damaged copy is passed over for the generation before it.
         """
+        key = self._key(folder)
+        copies = self._copies(key)
+        self._newest.setdefault(key, copies[0].name if copies else "")
         if folder.exists():
             return True
-        copies = self._copies(self._key(folder))
         for copy in copies:
             if _sha256(copy) == copy.name.split(".")[-2]:
                 partial = folder.with_name(f".{folder.name}.restoring")
@@ -100,6 +108,16 @@ class Workspace:
                 f"The copies of {folder.name} in {self.archive} are damaged; delete {names} and make it anew."
             )
         return False
+
+    def _refuse_two(self, key: str, folder: Path) -> None:
+        """Raise an InputError where another session saves the same folder: each would undo the other's work."""
+        copies = self._copies(key)
+        known = self._newest.setdefault(key, copies[0].name if copies else "")
+        if copies and copies[0].name > known:
+            raise InputError(
+                f"Another session has saved {folder.name} to {self.archive} since this one opened it; end one of them. "
+                f"To go on with this one, delete {copies[0].name}; what this session did is complete on its machine."
+            )
 
     def _copies(self, key: str) -> list[Path]:
         """The archive's copies of a folder, newest first; their names hold the time and the SHA-256."""

@@ -8,124 +8,94 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from helpers.config import TASKS, InputError, TrainConfig
 from helpers.data.augment import techniques
-from helpers.data.loaders import EpochSampler, draw_plan, draw_seed, train_loader
+from helpers.data.loaders import EpochSampler, draw_plan, train_loader
 from helpers.data.store import FaceStore
-from helpers.session.gpu import read_gpus
 from helpers.session.progress import Progress, silent
-from helpers.training.checkpoints import load_checkpoint, save_checkpoint
-from helpers.training.losses import task_losses, total_loss
-from helpers.training.mixing import mix
+from helpers.training import checkpoints
+from helpers.training.epochs import describe, gap_advice, judge, measure_epoch
+from helpers.training.learner import Learner, agreed, cpu_threads, make_accelerator
+from helpers.training.losses import class_weights
 from helpers.training.model import FaceModel, create_model, parameter_counts
-from helpers.training.predict import Predictions, predict
 from helpers.training.run import Run
+from helpers.training.schedule import size_at
+from helpers.training.watch import EVERY
 
 HISTORY_SAMPLE_ROWS = 500
 """Fixed training rows per task, without augmentation, behind the training curves of each epoch."""
 
-_DROPOUT = 2  # keeps dropout's draws apart from those of augmentation and mixing in the same step
+SAVE_EVERY = 300.0
+"""Seconds between two checkpoints within an epoch: so much is lost when a machine goes."""
 
 
-def fit(
-    config: TrainConfig,
-    store: FaceStore,
-    folder: Path,
-    *,
-    on_step: Progress = silent,
-    on_epoch: Callable[[Run], None] = lambda run: None,
-    on_log: Callable[[str], None] = lambda line: None,
-) -> Run:
+@dataclass
+class Hooks:
+    """What is called while training goes on; notebooks and the command line hang their displays on it.
+
+    Attributes:
+        on_step: called as ``(step, steps of all epochs)`` after each step.
+        on_epoch: called with the run after each epoch, its history and checkpoints written.
+        on_save: called with the run after each checkpoint, within an epoch too.
+        on_log: called with each line that goes to ``train.log``: the start, every epoch, a stop.
+    """
+
+    on_step: Progress = silent
+    on_epoch: Callable[[Run], None] = lambda run: None
+    on_save: Callable[[Run], None] = lambda run: None
+    on_log: Callable[[str], None] = lambda line: None
+
+
+def fit(config: TrainConfig, store: FaceStore, folder: Path, *, save_every: float = SAVE_EVERY, **hooks) -> Run:
     """Train until the epochs, the minutes or the patience are used up, or go on with a run where it stopped.
 
-    An interrupt (Ctrl-C, or a cell's stop button) ends it after the current step; everything done is kept.
+    An interrupt (Ctrl-C, or a cell's stop button) or a file ``stop`` in the run's folder ends it after the current
+    step; everything done is kept. Started in several processes, as ``accelerate launch`` does, they train together.
 
     Args:
         folder: the run's folder; made when it is not there.
-        on_step: called as ``(step, steps of all epochs)`` after each step.
-        on_epoch: called with the run after each epoch, its history and checkpoints written.
-        on_log: called with each line that goes to ``train.log``: the start, every epoch, a stop.
+        save_every: seconds between two checkpoints within an epoch.
+        hooks: what is called meanwhile, by the names of :class:`Hooks`.
 
     Raises:
-        InputError: the config cannot be used with these faces, or the folder holds another run.
+        InputError: the config cannot be used with these faces, the folder holds another run or is in use, the loss is
+            no number any more, or what was learned cannot be written.
     """
+    hooks = Hooks(**hooks)
     _check(config, store)
-    rows, validation = store.rows("train"), store.rows("validation")
-    sample = store.fixed_sample("train", HISTORY_SAMPLE_ROWS)
-    torch.manual_seed(config.seed)
-    model = create_model(config, fetch_weights=not (folder / Run.LAST).exists())
-    model = model.to(memory_format=torch.channels_last)  # the layout faces come in; halves a step's time on a CPU
-    run = Run.start(folder, config, store)
-    run.echo = on_log
-    optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
-    schedule = CosineAnnealingWarmRestarts(optimizer, config.t_0, config.t_mult, eta_min=config.lr / 100)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())  # Apple's MPS has no float64 to sum losses in
-    model, optimizer = accelerator.prepare(model, optimizer)
-    plain = accelerator.unwrap_model(model)
-    state = _restore(run, plain, optimizer)
-    steps = EpochSampler(rows, config.batch_size, config.seed).steps_per_epoch
-    parameters, trainable = parameter_counts(plain)
-    run.log(
-        f"{'go on at' if state['step'] else 'start with'} step {state['step']} of {steps * config.epochs} on "
-        f"{accelerator.device}; {config.backbone} with {parameters:,} parameters, {trainable:,} of them trainable; "
-        f"{len(rows)} training and {len(validation)} validation faces"
-    )
-
-    about = {"parameters": parameters, "trainable_parameters": trainable}
-    about |= {"training_faces": len(rows), "validation_faces": len(validation)}
-    kept = store.manifest["knobs"]["max_side"]
-    if config.img_size > kept:
-        run.log(
-            f"faces are stored with {kept} pixels a side at most, and enlarged to img_size = {config.img_size}; to use "
-            f"what the files hold, pack them again with max_side = {config.img_size}"
-        )
-    first, ends = state["step"], time.monotonic() + (config.max_minutes * 60 or math.inf)
-
-    with _stop_request() as stop, _cpu_threads(accelerator.device):
-        while not (stop or _finished(config, state, steps)):
-            if state["step"] > first and _late(state, steps, ends):  # one epoch at least, so that each call gets on
-                run.log(f"{config.max_minutes:g} minutes are used up; start again to go on")
-                break
-            began = time.monotonic()
-            loader = train_loader(store, rows, config, first_step=state["step"])
-            model.train()
-            for batch in loader:
-                batch = batch.to(accelerator.device)
-                schedule.step(batch.step / steps)
-                faces = plain.normalise(batch.resized(config.img_size))
-                faces, shares = mix(faces, batch.targets, batch.step, config)
-                torch.manual_seed(draw_seed(config.seed, batch.step, _DROPOUT))
-                losses = task_losses(model(faces), shares, config)
-                accelerator.backward(total_loss(losses, config))
-                accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
-                optimizer.step()
-                optimizer.zero_grad()
-                state["sums"] = state["sums"].to(faces.device) + _sums(losses)
-                state["step"] += 1
-                on_step(state["step"], steps * config.epochs)
-                if stop:
+    accelerator = make_accelerator(config)
+    with accelerator.main_process_first():
+        torch.manual_seed(config.seed)
+        model = create_model(config, fetch_weights=not checkpoints.exists(folder / Run.LAST))
+        run = Run.start(folder, config, store)
+    run.writes, run.echo = accelerator.is_main_process, hooks.on_log
+    with ExitStack() as stack:
+        if run.writes:
+            stack.enter_context(run.claim())
+        stack.enter_context(_computing_with(cpu_threads(accelerator.device)))
+        stop = stack.enter_context(_stop_request(run))
+        training = Training(config, store, run, model, accelerator, hooks, save_every)
+        while not (training.over or training.late()):
+            for batch in training.batches():
+                training.learn(batch)
+                if training.stops(stop):
                     break
-            if state["step"] % steps == 0:
-                row = _measure_epoch(config, state, plain, store, sample, validation)
-                row |= {"step": state["step"], "lr": schedule.get_last_lr()[0]}
-                state["seconds"] += time.monotonic() - began
-                _finish_epoch(run, state, row, plain, optimizer)
-                run.write_results(minutes=state["seconds"] / 60, finished=_finished(config, state, steps), **about)
-                on_epoch(run)
-            else:
-                state["seconds"] += time.monotonic() - began
-                if state["sums"].isfinite().all():  # else the last good epoch is what to go on from
-                    _save_last(run, state, plain, optimizer)
-                run.log(f"stopped by the user at step {state['step']}; start again to go on")
+            if training.state["step"] % training.steps == 0:
+                training.finish_epoch()
+            if training.stopped:
+                training.look()
+                training.save()
+                run.log(f"stopped by the user at step {training.state['step']}; start again to go on")
+                break
+        training.close()
     return run
 
 
@@ -136,8 +106,219 @@ def load_best(run: Run) -> FaceModel:
         InputError: no epoch is complete, or the checkpoint is damaged.
     """
     model = create_model(run.config, fetch_weights=False)
-    _load_weights(model, load_checkpoint(run.best_path)["model"], run)
+    with _fitting(run):
+        model.load_state_dict(checkpoints.load_checkpoint(run.best_path, run.log)["model"])
     return model.eval()
+
+
+@dataclass
+class Training:
+    """A run under way: its learner, how far it is, and what is not written yet.
+
+    Attributes:
+        state: what a checkpoint holds besides the learner's: ``step`` (how many are done), ``seconds``, and of the
+            choice of the best epoch ``best``, ``mark`` and ``stale`` (see :func:`helpers.training.epochs.judge`).
+        stopped: whether the user asked to stop.
+    """
+
+    config: TrainConfig
+    store: FaceStore
+    run: Run
+    model: FaceModel
+    accelerator: Accelerator
+    hooks: Hooks
+    save_every: float
+    state: dict = field(init=False)
+    stopped: bool = field(init=False, default=False)
+
+    def __post_init__(self):
+        config, store, run = self.config, self.store, self.run
+        self.rows, self.validation = store.rows("train"), store.rows("validation")
+        self.sample = store.fixed_sample("train", HISTORY_SAMPLE_ROWS)
+        self.steps = EpochSampler(self.rows, config.batch_size, config.seed).steps_per_epoch
+        weights = class_weights(store.labels("emotion")[self.rows], config.class_weights)
+        self.learner = Learner(config, self.model, self.steps, self.accelerator, weights, run.log)
+        self._restore()
+        self._best: dict | None = None  # weights of the best epoch that are not on the disk yet
+        self._unsaved: str | None = None
+        self._first, self._opened = self.state["step"], time.monotonic()
+        self._clock = self._saved = time.monotonic()
+        parameters, trainable = parameter_counts(self.model)
+        self._about = {"parameters": parameters, "trainable_parameters": trainable}
+        self._about |= {"training_faces": len(self.rows), "validation_faces": len(self.validation)}
+        self._say_hello(parameters, trainable)
+
+    def _say_hello(self, parameters: int, trainable: int) -> None:
+        config, accelerator, run = self.config, self.accelerator, self.run
+        precision = {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}[accelerator.mixed_precision]
+        together = f" in {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
+        run.log(
+            f"{'go on at' if self._first else 'start with'} step {self._first} of {self.steps * config.epochs} on "
+            f"{accelerator.device}{together} in {precision}; {config.backbone} with {parameters:,} parameters, "
+            f"{trainable:,} of them trainable; {len(self.rows)} training and {len(self.validation)} validation faces"
+        )
+        kept = self.store.manifest["knobs"]["max_side"]
+        if config.img_size > kept:
+            run.log(
+                f"faces are stored with {kept} pixels a side at most, and enlarged to img_size = {config.img_size}; to "
+                f"use what the files hold, pack them again with max_side = {config.img_size}"
+            )
+
+    def _restore(self) -> None:
+        """Go on from the last checkpoint, which the main process reads for all, or begin."""
+        saved = None
+        if self.run.writes and checkpoints.exists(self.run.last_path):
+            saved = checkpoints.load_checkpoint(self.run.last_path, self.run.log)
+        saved = agreed(self.accelerator, saved)
+        self.state = {"step": 0, "seconds": 0.0, "best": None, "mark": -math.inf, "stale": 0}
+        if saved:
+            if "learner" not in saved:
+                raise InputError(
+                    f"The checkpoints of {self.run.folder} were written by another version of this project; start a "
+                    "run under another name."
+                )
+            with _fitting(self.run):
+                self.learner.load(saved.pop("learner"))
+            self.run.history = saved.pop("history")
+            self.run.write_history()
+            self.state = saved
+
+    @property
+    def over(self) -> bool:
+        """Whether the epochs or the patience are used up."""
+        return self.state["step"] // self.steps >= self.config.epochs or self.state["stale"] >= self.config.patience
+
+    def late(self) -> bool:
+        """Whether another epoch, as long as the last one, would end after the minutes of this session."""
+        minutes, done = self.config.max_minutes, self.run.history
+        if not minutes or self.state["step"] == self._first:  # one epoch at least, so that each session gets on
+            return False
+        last = done[-1]["minutes"] - (done[-2]["minutes"] if len(done) > 1 else 0.0)
+        late = agreed(self.accelerator, (time.monotonic() - self._opened) / 60 + last > minutes)
+        if late:
+            self.run.log(f"{minutes:g} minutes are used up; start again to go on")
+        return late
+
+    def batches(self):
+        """The batches of the epoch under way that are still to come."""
+        self.learner.train()
+        size = size_at(self.config, self.state["step"] // self.steps)
+        share = {"rank": self.accelerator.process_index, "ranks": self.accelerator.num_processes}
+        return train_loader(self.store, self.rows, self.config, self.state["step"], size, **share)
+
+    def learn(self, batch) -> None:
+        """Take one step, and write a checkpoint where it is time."""
+        self.learner.step(batch, size_at(self.config, self.state["step"] // self.steps))
+        self.state["step"] += 1
+        if self.run.writes:
+            self.hooks.on_step(self.state["step"], self.steps * self.config.epochs)
+        due = self.state["step"] % self.steps and time.monotonic() - self._saved > self.save_every
+        # Nothing is saved unseen. Several processes look at the same steps, so the one that saves waits for those.
+        if looked := self.learner.watch.full or (due and self.accelerator.num_processes == 1):
+            self.look()
+        if due and looked:
+            self.save()
+
+    def stops(self, stop) -> bool:
+        """Whether the user asked to stop; several processes agree on it now and then, so that they stop together."""
+        if self.accelerator.num_processes == 1:
+            self.stopped = bool(stop)
+        elif self.state["step"] % EVERY == 0:
+            asked = torch.tensor(float(bool(stop)), device=self.accelerator.device)
+            self.stopped = bool(self.accelerator.reduce(asked, "sum") > 0)
+        return self.stopped
+
+    def look(self) -> None:
+        """Raise an InputError where the loss or the gradient went wrong since the last look."""
+        together = None if self.accelerator.num_processes == 1 else lambda kept: self.accelerator.reduce(kept, "sum")
+        wrong = self.learner.watch.look(together) if together else self.learner.watch.look()
+        if wrong is None:
+            return
+        step, what = wrong
+        sampler = EpochSampler(
+            self.rows, self.config.batch_size, self.config.seed, step, draw_plan(self.store, self.rows, self.config)
+        )
+        names = self.store.table.column("name").take(next(iter(sampler))[1][:3]).to_pylist()
+        kept = checkpoints.exists(self.run.last_path)
+        message = (
+            f"In step {step}, whose batch begins with {', '.join(names)}, {what}; "
+            f"{'the last good checkpoint is kept' if kept else 'nothing was written'}: lower the learning rate (lr = "
+            f"{self.config.lr:g}) and start a run under another name."
+        )
+        self.run.log(message)
+        raise InputError(message)
+
+    def finish_epoch(self) -> None:
+        """Measure the epoch, choose the best, write everything and tell of it."""
+        self.look()
+        row = None
+        if self.run.writes:
+            sets = {"train": self.sample, "val": self.validation}
+            row = measure_epoch(self.config, self.learner, self.store, sets)
+            row |= {"step": self.state["step"], "lr": self.learner.rate}
+            row |= {"size": size_at(self.config, self.state["step"] // self.steps - 1)}
+        self._tick()
+        row = {"epoch": len(self.run.history) + 1, "minutes": self.state["seconds"] / 60} | agreed(
+            self.accelerator, row
+        )
+        row["best"] = judge(self.config, self.state, row)
+        self.run.history.append(row)
+        self.learner.sums.zero_()
+        if row["best"]:
+            weights = {name: value.cpu().clone() for name, value in self.learner.measured.state_dict().items()}
+            self._best = {"model": weights, "epoch": row["epoch"]}
+        self.save()
+        self.run.log(describe(row))
+        if advice := gap_advice(row, self.config):
+            self.run.log(advice)
+        if self.run.writes:
+            self.hooks.on_epoch(self.run)
+
+    def save(self) -> None:
+        """Write the best weights, the last checkpoint, the history and the results, in this order.
+
+        A kill in between repeats what came after the checkpoint before, with the same draws and so the same result.
+        Where something cannot be written training goes on, and it is tried again with the next checkpoint.
+        """
+        self._tick()
+        self._saved = time.monotonic()
+        if not self.run.writes:
+            return
+        try:
+            if self._best:
+                checkpoints.save_checkpoint(self.run.best_path, self._best)
+                self._best = None
+            state = self.state | {"learner": self.learner.state(), "history": self.run.history}
+            checkpoints.save_checkpoint(self.run.last_path, state)
+            self.run.write_history()
+            self.run.write_results(minutes=self.state["seconds"] / 60, finished=self.over, **self._about)
+        except (OSError, InputError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._unsaved = f"the checkpoint of step {self.state['step']} could not be written ({reason})"
+            self.run.log(f"{self._unsaved}; free some space: training goes on and tries again")
+            return
+        self._unsaved = None
+        self.hooks.on_save(self.run)
+
+    def close(self) -> None:
+        """Try once more to write what could not be written.
+
+        Raises:
+            InputError: it still cannot be.
+        """
+        if self._unsaved:
+            self.save()
+        if self._unsaved:
+            raise InputError(f"At the end, {self._unsaved}; free some space in {self.run.folder} and run this again.")
+        if self.accelerator.num_processes > 1:
+            self.accelerator.wait_for_everyone()
+            self.accelerator.end_training()
+
+    def _tick(self) -> None:
+        """Count the time that went by since the last call."""
+        now = time.monotonic()
+        self.state["seconds"] += now - self._clock
+        self._clock = now
 
 
 def _check(config: TrainConfig, store: FaceStore) -> None:
@@ -155,159 +336,57 @@ def _check(config: TrainConfig, store: FaceStore) -> None:
         )
 
 
-def _restore(run: Run, model: FaceModel, optimizer) -> dict:
-    """Progress of the run: from its last checkpoint, whose weights are loaded, or that of a new run."""
-    if not run.last_path.exists():
-        sums = torch.zeros(len(TASKS), 2, dtype=torch.float64)
-        return {"step": 0, "seconds": 0.0, "sums": sums, "best": None, "mark": -math.inf, "stale": 0}
-    state = load_checkpoint(run.last_path)
-    _load_weights(model, state.pop("model"), run)
-    optimizer.load_state_dict(state.pop("optimizer"))
-    run.history = state.pop("history")
-    run.write_history()
-    return state
-
-
-def _load_weights(model: FaceModel, weights: dict, run: Run) -> None:
-    """Load a checkpoint's weights, or say that this version of timm builds another network."""
+@contextmanager
+def _fitting(run: Run):
+    """Where weights of a checkpoint are loaded: say so where this version of timm builds another network."""
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
+        yield
+    except (RuntimeError, ValueError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"The checkpoints of {run.folder} do not fit the network that timm {version('timm')} builds; the run was "
             f"started with timm {run.manifest['libraries']['timm']}: install that version."
         ) from error
 
 
-def _save_last(run: Run, state: dict, model: FaceModel, optimizer) -> None:
-    """Write everything needed to go on; what the step determines (draws, learning rate) is not part of it."""
-    weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": run.history}
-    save_checkpoint(run.last_path, state | weights)
-
-
-def _finished(config: TrainConfig, state: dict, steps: int) -> bool:
-    """Whether the epochs or the patience are used up."""
-    return state["step"] // steps >= config.epochs or state["stale"] >= config.patience
-
-
-def _late(state: dict, steps: int, ends: float) -> bool:
-    """Whether another epoch, as long as those before, would end after ``ends`` on the monotonic clock."""
-    return time.monotonic() + state["seconds"] * steps / state["step"] > ends
-
-
-def _sums(losses: dict) -> torch.Tensor:
-    """Per task the summed loss and the count of known rows, (3, 2), without waiting for the device."""
-    return torch.stack([torch.stack(losses[task]) for task in TASKS]).detach().double()
-
-
-def _measure_epoch(config: TrainConfig, state: dict, model: FaceModel, store, sample, validation) -> dict:
-    """One line of the history: the mean training losses of the epoch, and both fixed sets without augmentation.
-
-    Raises:
-        InputError: the training loss is no longer a number.
-    """
-    totals, counts = state["sums"].cpu().unbind(1)
-    losses = {task: (total, count) for task, total, count in zip(TASKS, totals, counts, strict=True)}
-    row = _gpu_state() | {"train_loss": float(total_loss(losses, config))}
-    row |= {f"train_{task}_loss": float(total / count.clamp(min=1e-6)) for task, (total, count) in losses.items()}
-    if not math.isfinite(row["train_loss"]):
-        raise InputError(
-            f"The loss is {row['train_loss']} after step {state['step']}; the last good epoch is kept: lower the "
-            f"learning rate (lr = {config.lr:g}) and start a run under another name."
-        )
-    train, val = (predict(model, store, rows, workers=config.workers) for rows in (sample, validation))
-    losses = task_losses(val.outputs, [(1.0, val.targets)], config)
-    row["val_loss"] = float(total_loss(losses, config))
-    row |= {f"val_{task}_loss": float(total / count.clamp(min=1e-6)) for task, (total, count) in losses.items()}
-    for name, found in (("train", train), ("val", val)):
-        row |= {f"{name}_{measure}": value for measure, value in _point_measures(found).items()}
-    return row
-
-
-def _gpu_state() -> dict[str, int | str | None]:
-    """Temperature of the hottest GPU at the end of an epoch, in °C, and what slows it down."""
-    hottest = max(read_gpus(), key=lambda gpu: gpu.temperature or 0, default=None)
-    return {
-        "gpu_temperature": hottest.temperature if hottest else None,
-        "gpu_slowed_by": hottest.slowed_by if hottest else "",
-    }
-
-
-def _point_measures(found: Predictions) -> dict[str, float | None]:
-    """Accuracies and age error over the rows that carry each label; None where none does."""
-    measures = {}
-    for task, name in (("emotion", "emotion_accuracy"), ("gender", "gender_accuracy"), ("age", "age_mae")):
-        _, labels, answers = found.known(task)
-        value = np.abs(answers - labels) if task == "age" else answers == labels
-        measures[name] = float(value.mean()) if len(value) else None
-    return measures
-
-
-def _finish_epoch(run: Run, state: dict, row: dict, model: FaceModel, optimizer) -> None:
-    """Judge the epoch, then write the best weights, the last checkpoint and the history, in this order.
-
-    A kill in between repeats the epoch, with the same draws and so the same result.
-    """
-    config = run.config
-    value = row[f"val_{config.select_by}"]
-    score = (value if config.select_by.endswith("accuracy") else -value, -row["val_loss"])
-    row = {"epoch": len(run.history) + 1, "minutes": state["seconds"] / 60} | row
-    row["best"] = state["best"] is None or list(score) > state["best"]
-    state["stale"] = 0 if score[0] > state["mark"] + config.min_delta else state["stale"] + 1
-    if state["stale"] == 0:
-        state["mark"] = score[0]
-    state["sums"] = torch.zeros_like(state["sums"])
-    run.history.append(row)
-    if row["best"]:
-        state["best"] = list(score)
-        save_checkpoint(run.best_path, {"model": model.state_dict(), "epoch": row["epoch"]})
-    _save_last(run, state, model, optimizer)
-    run.write_history()
-    run.log(describe(row))
-
-
-def describe(row: dict) -> str:
-    """One epoch of the history in a line."""
-    parts = [f"epoch {row['epoch']}", f"loss {row['train_loss']:.3f} / {row['val_loss']:.3f} (train / validation)"]
-    for name, text in (("emotion_accuracy", "emotion {:.1%}"), ("gender_accuracy", "gender {:.1%}"),
-                       ("age_mae", "age error {:.1f} years")):  # fmt: skip
-        if row[f"val_{name}"] is not None:
-            parts.append(text.format(row[f"val_{name}"]))
-    if row.get("gpu_temperature") is not None:
-        parts.append(f"GPU {row['gpu_temperature']} °C")
-    if row.get("gpu_slowed_by"):
-        parts.append(f"slowed down by {row['gpu_slowed_by']}")
-    return ", ".join(parts) + (", best so far" if row["best"] else "")
-
-
 @contextmanager
-def _cpu_threads(device: torch.device):
-    """On a CPU, leave one core to the loader: both waiting for the same cores costs a sixth of the speed.
-
-    The number does not follow ``workers``, since sums over another number of threads differ in their last bit.
-    """
+def _computing_with(threads: int):
     before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
         torch.set_num_threads(before)
 
 
+class _Stop:
+    """True once the user has interrupted, or the run's stop file is there; the file is taken away."""
+
+    def __init__(self, run: Run):
+        self._run, self.interrupted = run, False
+
+    def __bool__(self) -> bool:
+        if os.path.exists(self._run.stop_path):
+            self._run.stop_path.unlink(missing_ok=True)
+            self.interrupted = True
+        return self.interrupted
+
+
 @contextmanager
-def _stop_request():
-    """A list that is empty until the user interrupts: the step under way is finished first, so nothing is torn.
+def _stop_request(run: Run):
+    """A stop that turns true when the user interrupts: the step under way is finished first, so nothing is torn.
 
     A second interrupt acts at once. Signals reach the main thread only; elsewhere the interrupt stays as it is.
     """
-    stop: list[bool] = []
+    run.stop_path.unlink(missing_ok=True)  # meant for a session that is no more
+    stop = _Stop(run)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def request(number, frame):
-        stop.append(True)
+        stop.interrupted = True
         signal.signal(signal.SIGINT, before)
 
     before = signal.signal(signal.SIGINT, request)

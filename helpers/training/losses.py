@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from helpers.config import AGE_SPREAD, TASKS, UNKNOWN, TrainConfig
+from helpers.config import AGE_BINS, AGE_SPREAD, EMOTIONS, TASKS, UNKNOWN, TrainConfig
 from helpers.training.mixing import Shares
 
 
@@ -35,23 +36,76 @@ def age_loss(years: Tensor, ages: Tensor) -> Tensor:
     return F.smooth_l1_loss(years.float() / AGE_SPREAD, ages / AGE_SPREAD, reduction="none")
 
 
-def task_losses(outputs: dict[str, Tensor], shares: Shares, config: TrainConfig) -> dict[str, tuple[Tensor, Tensor]]:
+AGE_SIGMA = 2.0
+"""Standard deviation in years of the label distribution around an age; DLDL-v2's choice."""
+
+EXPECTATION_WEIGHT = 0.1
+"""Weight of a year of error beside the divergence. DLDL-v2 has 1, with the age as its only task."""
+
+
+def age_distribution_loss(logits: Tensor, years: Tensor, ages: Tensor) -> Tensor:
+    """DLDL-v2 (arXiv 2007.01771, equations 5 to 7), one value per row, (B,).
+
+    The divergence KL(t || p) of the answered distribution p from t, a discretised normal distribution around the age,
+    plus EXPECTATION_WEIGHT times the distance between p's expectation and the age.
+
+    Args:
+        logits: (B, AGE_BINS), one for each year from 0 on.
+        years: (B,), the expectation of their softmax.
+        ages: (B,).
+    """
+    bins = torch.arange(AGE_BINS, dtype=torch.float32, device=logits.device)
+    log_t = F.log_softmax(-((bins - ages[:, None]) ** 2) / (2 * AGE_SIGMA**2), dim=1)
+    log_p = F.log_softmax(logits.float(), dim=1)
+    return (log_t.exp() * (log_t - log_p)).sum(dim=1) + EXPECTATION_WEIGHT * (years.float() - ages).abs()
+
+
+def class_weights(labels: np.ndarray, power: float) -> Tensor | None:
+    """Weights of the emotions, (7,), by ``1 / count ** power``, such that the mean over the labelled rows is 1.
+
+    None at power 0. A class that no row has gets no weight.
+
+    Args:
+        labels: of the training rows, -1 unknown.
+        power: 0 to 1.
+    """
+    counts = np.bincount(labels[labels != UNKNOWN], minlength=len(EMOTIONS))
+    if power == 0 or not counts.any():
+        return None
+    weights = np.where(counts > 0, np.maximum(counts, 1.0) ** -power, 0.0)
+    return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)
+
+
+def task_losses(
+    outputs: dict[str, Tensor], shares: Shares, config: TrainConfig, weights: Tensor | None = None
+) -> dict[str, tuple[Tensor, Tensor]]:
     """Per task the sum of its loss over the rows that carry its label, and the count of those rows.
 
     Mixed rows count by their shares: sum over pairs of ``share * known * loss`` and of ``share * known``.
 
     Args:
-        outputs: ``emotion`` (B, 7) and ``gender`` (B, 2) logits, ``age`` (B,) years.
+        outputs: what the model gives: ``emotion`` (B, 7) and ``gender`` (B, 2) logits, ``age`` (B,) years, and
+            ``age_logits`` where the age is a distribution.
         shares: what :func:`helpers.training.mixing.mix` returned, or ``[(1.0, targets)]``.
+        weights: of the emotions, (7,), see :func:`class_weights`; the count of rows stays as it is.
     """
     smoothing = config.label_smoothing
-    per_row = {
-        "emotion": lambda labels: focal_loss(
+
+    def emotion(labels: Tensor) -> Tensor:
+        loss = focal_loss(
             outputs["emotion"], labels, alpha=config.focal_alpha, gamma=config.focal_gamma, smoothing=smoothing
-        ),
-        "age": lambda labels: age_loss(outputs["age"], labels),
-        "gender": lambda labels: focal_loss(outputs["gender"], labels, alpha=1.0, gamma=0.0, smoothing=smoothing),
-    }
+        )
+        return loss if weights is None else loss * weights[labels]
+
+    def age(labels: Tensor) -> Tensor:
+        if "age_logits" in outputs:
+            return age_distribution_loss(outputs["age_logits"], outputs["age"], labels)
+        return age_loss(outputs["age"], labels)
+
+    def gender(labels: Tensor) -> Tensor:
+        return focal_loss(outputs["gender"], labels, alpha=1.0, gamma=0.0, smoothing=smoothing)
+
+    per_row = {"emotion": emotion, "age": age, "gender": gender}
     losses = {}
     for task in TASKS:
         total = count = torch.zeros((), device=outputs["age"].device)
@@ -66,8 +120,18 @@ def task_losses(outputs: dict[str, Tensor], shares: Shares, config: TrainConfig)
     return losses
 
 
-def total_loss(losses: dict[str, tuple[Tensor, Tensor]], config: TrainConfig) -> Tensor:
-    """The tasks' mean losses, weighted and added; a task without a labelled row adds nothing."""
-    weights = {"emotion": config.emotion_weight, "age": config.age_weight, "gender": config.gender_weight}
+def total_loss(losses: dict[str, tuple[Tensor, Tensor | int]], config: TrainConfig) -> Tensor:
+    """The tasks' mean losses, weighted and added; a task without a labelled row adds nothing.
+
+    Args:
+        losses: per task the sum over labelled rows and their count. Where the sum is that of a part of a step, the
+            count of the whole step makes the parts' losses add up to the step's.
+        config: holds the tasks' weights.
+    """
+    factors = {"emotion": config.emotion_weight, "age": config.age_weight, "gender": config.gender_weight}
     # Below one known row in shares the divisor is that share, so that a lone mixed row still counts in full.
-    return sum(weights[task] * total / count.clamp(min=1e-6) for task, (total, count) in losses.items())
+    return sum(factors[task] * total / _positive(count) for task, (total, count) in losses.items())
+
+
+def _positive(count: Tensor | int) -> Tensor | float:
+    return count.clamp(min=1e-6) if isinstance(count, Tensor) else max(count, 1e-6)

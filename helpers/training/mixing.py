@@ -15,22 +15,29 @@ Shares = list[tuple[float, Targets]]
 _PURPOSE = 1  # keeps these draws apart from the augmentation's of the same step
 
 
-def mix(faces: torch.Tensor, targets: Targets, step: int, config: TrainConfig) -> tuple[torch.Tensor, Shares]:
-    """Mix the faces of a step by Mixup or CutMix, each in half of ``config.mix_probability`` of the steps.
+def mix(
+    faces: torch.Tensor, targets: Targets, step: int, config: TrainConfig, probability: float
+) -> tuple[torch.Tensor, Shares]:
+    """Mix the faces of a step by Mixup or CutMix, each with half of the probability.
 
-    The draws are a function of (config.seed, step). All three tasks are mixed with the same share.
+    The draws are a function of (config.seed, step). All three tasks are mixed with the same share. Partners come from
+    the faces given, so every label counts as much as without mixing: over a permutation the shares of a label add up
+    to its rows.
 
     Args:
         faces: (B, 3, H, W).
         targets: their labels.
+        step: number of the step.
+        config: holds the seed and the distributions of the shares.
+        probability: that this step is mixed, 0 to 1.
 
     Returns:
         The mixed faces, and the shares for :func:`helpers.training.losses.task_losses`.
     """
     rng = np.random.default_rng(draw_seed(config.seed, step, _PURPOSE))
-    if rng.random() >= config.mix_probability:
+    if rng.random() >= probability:
         return faces, [(1.0, targets)]
-    partner = torch.from_numpy(rng.permutation(len(faces))).to(faces.device)
+    partner = torch.from_numpy(rng.permutation(len(faces))).to(faces.device, non_blocking=True)
     if rng.random() < 0.5:
         faces, share = mixup(faces, partner, rng.beta(config.mixup_alpha, config.mixup_alpha))
     else:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import math
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from helpers.config import AGE_CENTRE, AGE_RANGE, AGE_SPREAD, EMOTIONS, GENDERS, InputError, TrainConfig
+from helpers.config import (
+    AGE_BINS,
+    AGE_CENTRE,
+    AGE_RANGE,
+    AGE_SPREAD,
+    EMOTIONS,
+    GENDERS,
+    STARTS,
+    InputError,
+    TrainConfig,
+)
 from helpers.data.geometry import resize
+from helpers.training.pretrained import FACES, fetch_faces
 
 
 class FaceModel(nn.Module):
@@ -22,6 +34,7 @@ class FaceModel(nn.Module):
     def __init__(self, backbone: nn.Module, config: TrainConfig):
         super().__init__()
         self.img_size = config.img_size
+        self.flip_test = config.flip_test
         # timm's weights differ in normalisation, so it is read from the backbone. Values are for pixels from 0 to 255.
         for name in ("mean", "std"):
             values = torch.tensor(backbone.pretrained_cfg[name]) * 255.0
@@ -30,7 +43,7 @@ class FaceModel(nn.Module):
         self.heads = nn.ModuleDict(
             {
                 "emotion": _head(backbone.head_hidden_size, len(EMOTIONS), config),
-                "age": _head(backbone.head_hidden_size, 1, config),
+                "age": _head(backbone.head_hidden_size, 1 if config.age_head == "number" else AGE_BINS, config),
                 "gender": _head(backbone.head_hidden_size, len(GENDERS), config),
             }
         )
@@ -44,11 +57,36 @@ class FaceModel(nn.Module):
         return (pixels - self.mean) / self.std
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Preprocessed pixels to ``emotion`` (B, 7) and ``gender`` (B, 2) logits and ``age`` (B,) years."""
+        """Preprocessed pixels to ``emotion`` (B, 7) and ``gender`` (B, 2) logits and ``age`` (B,) years.
+
+        Where the age is a distribution, its logits are there too, ``age_logits`` (B, AGE_BINS) with one for each year
+        from 0 on, and ``age`` is their expectation (DEX, IJCV 2018, equation 3).
+        """
         features = self.backbone.forward_head(self.backbone.forward_features(pixels), pre_logits=True)
         outputs = {task: head(features) for task, head in self.heads.items()}
-        outputs["age"] = AGE_CENTRE + AGE_SPREAD * outputs["age"][:, 0]
+        if outputs["age"].shape[1] == 1:
+            outputs["age"] = AGE_CENTRE + AGE_SPREAD * outputs["age"][:, 0]
+        else:
+            outputs["age_logits"] = outputs["age"]
+            years = torch.arange(AGE_BINS, dtype=torch.float32, device=pixels.device)
+            # In float32 also where the rest is half as precise: a year in a hundred would be lost to rounding.
+            outputs["age"] = (outputs["age_logits"].float().softmax(dim=1) * years).sum(dim=1)
         return outputs
+
+    def answer(self, pixels: Tensor, flip: bool = False) -> dict[str, Tensor]:
+        """What :meth:`forward` gives as an answer: log-probabilities of emotion and gender, ages within AGE_RANGE.
+
+        With ``flip`` the probabilities and the age are the mean over each face and its mirror image, and there are no
+        ``age_logits``.
+        """
+        outputs = self(pixels)
+        outputs |= {task: outputs[task].float().log_softmax(dim=1) for task in ("emotion", "gender")}
+        outputs["age"] = outputs["age"].float().clamp(*AGE_RANGE)
+        if not flip:
+            return outputs
+        mirrored = self.answer(pixels.flip(3))
+        both = {task: torch.logaddexp(outputs[task], mirrored[task]) - math.log(2) for task in ("emotion", "gender")}
+        return both | {"age": (outputs["age"] + mirrored["age"]) / 2}
 
 
 class Reader(nn.Module):
@@ -60,9 +98,8 @@ class Reader(nn.Module):
 
     def forward(self, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 RGB (B, H, W, 3) to emotion (B, 7), age (B,) in years and gender (B, 2)."""
-        outputs = self.model(self.model.preprocess(faces))
-        age = outputs["age"].clamp(*AGE_RANGE)
-        return outputs["emotion"].softmax(dim=1), age, outputs["gender"].softmax(dim=1)
+        answers = self.model.answer(self.model.preprocess(faces), self.model.flip_test)
+        return answers["emotion"].exp(), answers["age"], answers["gender"].exp()
 
 
 def create_model(config: TrainConfig, fetch_weights: bool = True) -> FaceModel:
@@ -79,11 +116,14 @@ def create_model(config: TrainConfig, fetch_weights: bool = True) -> FaceModel:
     pretrained = fetch_weights and config.weights == "imagenet"
     try:
         backbone = timm.create_model(config.backbone, pretrained=pretrained, num_classes=0)
+        if fetch_weights and config.weights == "faces":
+            backbone.load_state_dict(fetch_faces())
     # The hub's errors (no network, no such file, refused) derive from OSError.
     except OSError as error:
         raise InputError(
-            f"The ImageNet weights of {config.backbone!r} cannot be fetched ({type(error).__name__}); connect to the "
-            "internet and run again, or start from random weights with weights = 'none' and a learning rate of 3e-3."
+            f"The {config.weights!r} weights of {config.backbone!r} cannot be fetched ({type(error).__name__}); "
+            "connect to the internet and run again, or start from random weights with weights = 'none' and a learning "
+            f"rate of {STARTS['none']['lr']:g}."
         ) from error
     except RuntimeError as error:
         raise InputError(f"timm cannot build the backbone {config.backbone!r}: {error}") from error
@@ -105,6 +145,11 @@ def check_backbone(config: TrainConfig) -> None:
         near = difflib.get_close_matches(config.backbone, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() shows them all."
         raise InputError(f"timm has no backbone {config.backbone!r}; {hint}")
+    if config.weights == "faces" and config.backbone != FACES.backbone:
+        raise InputError(
+            f"The weights 'faces' are for the backbone {FACES.backbone!r}, not {config.backbone!r}; set backbone = "
+            f"{FACES.backbone!r} or weights = 'imagenet'."
+        )
     if config.weights == "imagenet" and not timm.models.is_model_pretrained(config.backbone):
         raise InputError(f"timm has no pretrained weights for {config.backbone!r}; set weights = 'none'.")
 

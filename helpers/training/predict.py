@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from helpers.config import TASKS, UNKNOWN
 from helpers.data.loaders import Targets, plain_loader
@@ -21,7 +20,8 @@ class Predictions:
 
     Attributes:
         rows: int64 (N,).
-        outputs: ``emotion`` (N, 7) and ``gender`` (N, 2) log-probabilities, ``age`` (N,) years, on the CPU.
+        outputs: what :meth:`FaceModel.answer` gives, on the CPU: ``emotion`` (N, 7) and ``gender`` (N, 2)
+            log-probabilities, ``age`` (N,) years.
         targets: the rows' labels.
     """
 
@@ -46,11 +46,15 @@ def predict(
     store: FaceStore,
     rows: np.ndarray,
     *,
+    flip: bool = False,
     batch_size: int = 128,
     workers: int = 0,
     progress: Progress = silent,
 ) -> Predictions:
-    """Run the model in evaluation mode over stored faces at their own size, without augmentation."""
+    """Run the model in evaluation mode over stored faces at their own size, without augmentation.
+
+    ``flip`` takes the mean over each face and its mirror image, as :meth:`FaceModel.answer` does.
+    """
     device = next(model.parameters()).device
     training = model.training
     model.eval()
@@ -59,16 +63,14 @@ def predict(
     try:
         for batch in loader:
             batch = batch.to(device)
-            outputs = model(model.normalise(batch.resized(model.img_size)))
-            batches.append((batch.rows, {task: value.float().cpu() for task, value in outputs.items()}, batch.targets))
+            answers = model.answer(model.normalise(batch.resized(model.img_size)), flip)
+            batches.append((batch.rows, {name: value.float().cpu() for name, value in answers.items()}, batch.targets))
             progress(len(batches), len(loader))
     finally:
         model.train(training)
     done = torch.cat([rows for rows, _, _ in batches])
     # Batches are grouped by size of face; this brings the rows back into the order in which they were asked for.
     order = torch.argsort(done)[torch.argsort(torch.argsort(torch.from_numpy(rows)))]
-    outputs = {task: torch.cat([answers[task] for _, answers, _ in batches])[order] for task in TASKS}
-    for task in ("emotion", "gender"):
-        outputs[task] = F.log_softmax(outputs[task], dim=1)
+    outputs = {name: torch.cat([answers[name] for _, answers, _ in batches])[order] for name in batches[0][1]}
     labels = [torch.cat([getattr(targets, task).cpu() for _, _, targets in batches])[order] for task in TASKS]
     return Predictions(rows, outputs, Targets(*labels))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +31,7 @@ class Run:
         manifest: which faces and library versions it was started with.
         history: one dict per finished epoch, as in ``history.jsonl``.
         echo: called with each line that goes to ``train.log``.
+        writes: whether this process writes into the folder; of several that train together only one does.
     """
 
     LAST: ClassVar = Path("checkpoints", "last.pt")
@@ -39,6 +42,7 @@ class Run:
     manifest: dict
     history: list[dict] = field(default_factory=list)
     echo: Callable[[str], None] = lambda line: None
+    writes: bool = True
 
     @classmethod
     def start(cls, folder: Path, config: TrainConfig, store: FaceStore) -> Run:
@@ -111,22 +115,47 @@ class Run:
         return self.folder / self.LAST
 
     @property
+    def stop_path(self) -> Path:
+        """A file that ends training after the step under way, for when there is no button and no Ctrl-C."""
+        return self.folder / "stop"
+
+    @contextmanager
+    def claim(self):
+        """Keep others from training this run at the same time; the claim ends with this process, however it ends.
+
+        Raises:
+            InputError: another process of this machine trains it.
+        """
+        with open(self.folder / ".claim", "w", encoding="utf-8") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock not kept by loader processes
+            except OSError:
+                raise InputError(
+                    f"The run {self.folder.name!r} is being trained by another session on this machine; stop that one "
+                    "first, or start a run under another name."
+                ) from None
+            yield
+
+    @property
     def history_path(self) -> Path:
         return self.folder / "history.jsonl"
 
     def write_history(self) -> None:
         """Write all finished epochs; a resumed run drops lines its checkpoint does not know."""
-        write_file(self.history_path, "".join(json.dumps(row) + "\n" for row in self.history))
+        if self.writes:
+            write_file(self.history_path, "".join(json.dumps(row) + "\n" for row in self.history))
 
     def log(self, line: str) -> None:
-        """Add a line with the time to ``train.log``, and show it."""
-        with open(self.folder / "train.log", "a", encoding="utf-8") as file:
+        """Add a line with the time to ``train.log``, and show it; on a full disk it is only shown."""
+        if not self.writes:
+            return
+        with suppress(OSError), open(self.folder / "train.log", "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
         self.echo(line)
 
     def write_results(self, **about) -> None:
         """Write ``results.json``: what training reached so far, with its best and its last epoch, if there is one."""
-        if self.history:
+        if self.history and self.writes:
             best = next(row for row in reversed(self.history) if row["best"])
             results = about | {"epochs": len(self.history), "best": best, "last": self.history[-1]}
             write_file(self.folder / "results.json", json.dumps(_finite(results), indent=1, allow_nan=False) + "\n")

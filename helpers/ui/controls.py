@@ -7,10 +7,11 @@ from dataclasses import fields
 
 import ipywidgets as widgets
 
-from helpers.config import InputError, TrainConfig
+from helpers.config import STARTS, InputError, TrainConfig
 
-MAIN_KNOBS = ("backbone", "weights", "img_size", "epochs", "max_minutes", "batch_size", "lr", "weight_decay",
-              "patience", "label_smoothing", "mix_probability", "augment", "seed")  # fmt: skip
+MAIN_KNOBS = ("weights", "backbone", "img_size", "first_size", "epochs", "max_minutes", "batch_size", "lr",
+              "backbone_lr", "weight_decay", "schedule", "ema", "patience", "label_smoothing", "class_weights",
+              "mix_probability", "augment", "flip_test", "seed")  # fmt: skip
 
 
 class ConfigPanel:
@@ -34,9 +35,15 @@ class ConfigPanel:
         ]
         self.view = widgets.VBox([*rows, self.message])
 
-    def _changed(self, _) -> None:
+    def _changed(self, change) -> None:
         try:
-            self.config = dataclasses.replace(self.config, **{name: box.value for name, box in self.inputs.items()})
+            values = {name: box.value for name, box in self.inputs.items()}
+            if change["owner"] is self.inputs["weights"]:  # what suits the new start comes with it
+                values |= STARTS[values["weights"]]
+            self.config = dataclasses.replace(self.config, **values)
+            for name in self.inputs.keys() & STARTS[values["weights"]].keys():
+                if change["owner"] is self.inputs["weights"]:
+                    self.inputs[name].value = values[name]
             self.message.value = ""
         except InputError as error:
             self.message.value = f"<b style='color:#c33'>Not used:</b> {error}"
@@ -58,6 +65,8 @@ def _input(knob: dataclasses.Field, value) -> widgets.Widget:
     look["description"] = about["label"]
     if "choices" in about:
         return widgets.Dropdown(options=about["choices"], value=value, **look)
+    if isinstance(value, bool):
+        return widgets.Checkbox(value=value, indent=True, **look)
     if isinstance(value, str):
         return widgets.Text(value=value, continuous_update=False, **look)
     if about.get("log"):

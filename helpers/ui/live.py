@@ -8,39 +8,60 @@ from IPython.display import display
 from tqdm.auto import tqdm
 
 from helpers import plots
-from helpers.config import InputError
-from helpers.session.progress import bar
+from helpers.config import InputError, TrainConfig
+from helpers.data.store import FaceStore
+from helpers.session.gpu import read_gpus
+from helpers.session.progress import EpochBars, bar
 from helpers.session.workspace import Workspace
 from helpers.training.board import Board
+from helpers.training.estimate import probe
+from helpers.training.fit import fit
+from helpers.training.launch import fit_in_processes, probe_elsewhere
 from helpers.training.run import Run
 
-SAVE_EVERY = 600.0
+COPY_EVERY = 600.0
 """Seconds between copies of a running training to the archive."""
 
 
 class LiveTraining:
-    """Step bar, curves and the lines of the log; hang its methods on :func:`helpers.training.fit.fit`.
+    """A run in a notebook: how long it will take, bars, curves and the lines of the log while it does, and its copies.
+
+    On several GPUs it is trained in one process for each, which cannot draw here: their log is printed instead.
 
     Args:
+        config: what is trained.
+        store: the faces.
         workspace: its archive gets a copy of the run now and then, so that a lost machine costs minutes.
+        name: of the run.
         board: whether the epochs are written for TensorBoard too.
     """
 
-    def __init__(self, workspace: Workspace, board: bool = False):
-        self.on_step = bar("Training")
-        self.on_log = tqdm.write
-        self._board = Board() if board else None
-        self._workspace = workspace
-        self._shown = None
-        self._saved = time.monotonic()
+    def __init__(self, config: TrainConfig, store: FaceStore, workspace: Workspace, name: str, board: bool = False):
+        self._config, self._store, self._workspace = config, store, workspace
+        self._folder, self._board = workspace.run(name), Board() if board else None
+        self._gpus, self._shown, self._copied = len(read_gpus()), None, time.monotonic()
 
-    def finish(self, run: Run) -> None:
-        """Keep what there is of a run that has ended, or had ended before."""
+    def estimate(self) -> str:
+        """Time and cost of what is left of the run, from steps that are tried out and thrown away."""
+        found = probe_elsewhere(self._config, self._store) if self._gpus > 1 else probe(
+            self._config, self._store, bar("Trying out"))  # fmt: skip
+        done = len(Run.open(self._folder).history) if Run.exists(self._folder) else 0
+        together = f" (on one of {self._gpus} GPUs; together they are faster)" if self._gpus > 1 else ""
+        return found.describe(done) + together if done < self._config.epochs else "The run is complete."
+
+    def train(self) -> Run:
+        """Train, or go on with the run where it stopped; returns it with what there is, stopped early or not."""
+        if self._gpus > 1:
+            run = fit_in_processes(self._config, self._store, self._folder, self._gpus)
+        else:
+            hooks = {"on_epoch": self._draw, "on_save": self._keep, "on_log": tqdm.write}
+            run = fit(self._config, self._store, self._folder, on_step=EpochBars(self._config.epochs), **hooks)
         if self._board:
             self._board.finish(run)
-        self._workspace.save(run.folder)
+        self._copy(run)
+        return run
 
-    def on_epoch(self, run: Run) -> None:
+    def _draw(self, run: Run) -> None:
         """Draw the curves again in place."""
         picture = plots.curves(run.history, f"Run {run.folder.name}{' (drawn faces)' if run.manifest['drawn'] else ''}")
         if self._shown is None:
@@ -49,9 +70,15 @@ class LiveTraining:
             self._shown.update(picture)
         if self._board:
             self._board.on_epoch(run)
-        if time.monotonic() - self._saved > SAVE_EVERY:
-            try:
-                self._workspace.save(run.folder)
-            except InputError as error:  # the run itself is safe on this machine: training goes on
-                tqdm.write(f"warning: {error}")
-            self._saved = time.monotonic()
+
+    def _keep(self, run: Run) -> None:
+        if time.monotonic() - self._copied > COPY_EVERY:
+            self._copy(run)
+
+    def _copy(self, run: Run) -> None:
+        """Copy the run to the archive; where that fails the run is safe on this machine, and the work goes on."""
+        try:
+            self._workspace.save(run.folder)
+        except InputError as error:
+            tqdm.write(f"WARNING: {error}")
+        self._copied = time.monotonic()

@@ -1,0 +1,59 @@
+"""Sees a loss that is no number or explodes, without making the device wait at each step."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import torch
+
+EVERY = 50
+"""Steps between two looks at the losses: each look waits for the device."""
+
+EXPLODED = 20.0
+"""A loss this many times that of the last look has left all reason."""
+
+
+class Watch:
+    """Keeps the losses and gradient norms of the last steps on the device until they are looked at.
+
+    Args:
+        device: where losses are computed.
+        norms: whether a norm that is no number is an error; with loss scaling it only skips the step.
+    """
+
+    def __init__(self, device: torch.device, norms: bool):
+        self._kept = torch.zeros(EVERY, 2, device=device)
+        self._norms, self._steps, self._level = norms, [], math.inf
+
+    def add(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
+        """Keep a step's loss and gradient norm, both scalars on the device."""
+        self._kept[len(self._steps)] = torch.stack([loss.detach().float(), norm.detach().float()])
+        self._steps.append(step)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to look."""
+        return len(self._steps) == EVERY
+
+    def look(self, together=lambda kept: kept) -> tuple[int, str] | None:
+        """Look at what was kept and forget it.
+
+        Args:
+            together: adds up what all processes have kept.
+
+        Returns:
+            The first step that went wrong and what is wrong with it, or None.
+        """
+        steps, self._steps = self._steps, []
+        kept = together(self._kept)[: len(steps)].tolist()
+        for step, (loss, norm) in zip(steps, kept, strict=True):
+            if not math.isfinite(loss):
+                return step, f"the loss is {loss}"
+            if self._norms and not math.isfinite(norm):
+                return step, f"the gradient is {norm}"
+            if loss > EXPLODED * self._level:
+                return step, f"the loss is {loss:.3g} where it was {self._level:.3g}"
+        if steps:
+            self._level = statistics.median(loss for loss, _ in kept)
+        return None

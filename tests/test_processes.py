@@ -1,0 +1,81 @@
+"""Several processes, or a batch in parts, learn what one process learns from the whole batch."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.config import recipe
+from helpers.training.checkpoints import load_checkpoint
+from helpers.training.run import Run
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+"""What ``accelerate launch`` calls for several GPUs; for several processes on a CPU it would want MPI."""
+
+
+def call(command: list) -> str:
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def steps(store, tmp_path_factory) -> dict[str, dict]:
+    """One step of the whole batch, of its two halves in turn, and of two processes; BatchNorm in evaluation mode."""
+    folder = tmp_path_factory.mktemp("steps")
+    config = recipe("production", backbone="test_resnet", weights="none", img_size=32, batch_size=30, head_width=16,
+                    workers=0, augment=0.0, mix_probability=0.0, dropout_in=0.0, dropout_hidden=0.0,
+                    clip_norm=100.0, class_weights=1.0, warmup=0.0)  # fmt: skip
+    config.save(folder / "config.json")
+    script = [ROOT / "tests" / "one_step.py", store.folder, folder / "config.json"]
+    call([sys.executable, *script, 1, folder / "whole.pt"])
+    call([sys.executable, *script, 2, folder / "parts.pt"])
+    call([*LAUNCH, *script, 1, folder / "processes.pt"])
+    return {path.stem: torch.load(path, weights_only=False) for path in folder.glob("*.pt")}
+
+
+@pytest.mark.parametrize("way", ["parts", "processes"])
+def test_a_step_in_parts_or_in_processes_is_the_step_of_the_whole_batch(steps, way):
+    whole, other = steps["whole"], steps[way]
+    if way == "processes":
+        share = other["known"] / whole["known"]
+        assert (share < 1).all() and (share - 0.5).abs().max() > 0.05, "each has a part, and labels are unevenly shared"
+    for name in ("weights", "moments"):
+        first, second = (torch.cat([value.flatten() for value in step[name].values()]) for step in (whole, other))
+        assert ((first - second).norm() / first.norm()).item() <= 1e-5, name
+
+
+def test_the_command_line_trains_in_two_processes_and_goes_on_in_one(store, tmp_path):
+    config = recipe("demo", img_size=32, epochs=2, t_0=2, head_width=16, workers=0)
+    values = {name: value for name, value in dataclasses.asdict(config).items() if value != ""}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    command = ["helpers", "train", "--config", tmp_path / "config.json", "--save_dir", tmp_path, "--faces"]
+    os.symlink(store.folder.parent, tmp_path / "faces")
+    ENVIRONMENT["FACE_WORKSPACE"] = str(tmp_path)
+    said = call([*LAUNCH, "--module", *command, store.folder.name])
+    assert said.count("epoch 2, loss") == 1 and "in 2 processes" in said, "one of them speaks"
+    run = Run.open(tmp_path / "run-1")
+    assert [row["epoch"] for row in run.history] == [1, 2] and run.best_path.exists()
+    before = load_checkpoint(run.last_path)["step"]
+    said = call([sys.executable, "-m", *command, store.folder.name])
+    assert f"go on at step {before} of {before}" in said
+
+
+def test_a_notebook_trains_in_as_many_processes_as_it_has_gpus(store, tmp_path):
+    config = recipe("demo", img_size=32, epochs=2, t_0=2, head_width=16, workers=0)
+    config.save(tmp_path / "config.json")
+    code = (
+        "import sys; from pathlib import Path; from helpers.config import TrainConfig; "
+        "from helpers.data.store import FaceStore; from helpers.training.launch import fit_in_processes, "
+        "probe_elsewhere; config = TrainConfig.load(Path(sys.argv[2])); store = FaceStore.open(Path(sys.argv[1])); "
+        "run = fit_in_processes(config, store, Path(sys.argv[3]), 2); print(len(run.history), 'epochs')"
+    )
+    said = call([sys.executable, "-c", code, store.folder, tmp_path / "config.json", tmp_path / "run"])
+    assert "2 epochs" in said and said.count("epoch 1, loss") == 1 and "in 2 processes" in said
