@@ -7,8 +7,12 @@ averaged weights, light augmentation, faces decoded beforehand. All are measured
 
 from __future__ import annotations
 
+import argparse
+import statistics
+import tempfile
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,36 +20,39 @@ import torch
 from timm.utils import ModelEmaV3
 from torch.nn import functional as F
 
+from benchmarks.common import finish, opened, paired, parser, ratio
+from helpers import plots
 from helpers.config import TASKS, UNKNOWN, TrainConfig, recipe
 from helpers.data.geometry import draw_warps, resize, warp
+from helpers.data.loaders import train_loader
 from helpers.data.store import FaceStore
 from helpers.training.estimate import probe
 from helpers.training.fit import fit, load_best
+from helpers.training.learner import Learner, computing_with, cpu_threads, make_accelerator
 from helpers.training.model import FaceModel, create_model
 from helpers.training.predict import predict
+from helpers.training.schedule import size_at
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 SWITCHES = {
     "whole": {},
-    "without progressive size": {"first_size": 1.0},
     "without averaged weights": {"ema": 0.0},
-    "without one cosine (restarts)": {"schedule": "restarts"},
-    "without warm-up": {"warmup": 0.0},
-    "without class weights": {"class_weights": 0.0},
-    "without age distribution": {"age_head": "number", "age_weight": 1.0},
+    "restarts instead of one cosine": {"schedule": "restarts", "warmup": 0.0},
+    "a rate of 1e-4, as the seed's": {"lr": 1e-4},
+    "one number for the age": {"age_head": "number", "age_weight": 0.5},
+    "four times the weight of age": {"age_weight": 0.2},
+    "the seed's focal loss": {"focal_alpha": 0.25, "focal_gamma": 2.0},
     "without label smoothing": {"label_smoothing": 0.0},
-    "with the focal loss": {"focal_gamma": 2.0},
-    "without quotas": {"quotas": ""},
-    "without mixing": {"mix_probability": 0.0},
-    "without the mixing's fade": {"mix_fade": 0.0},
+    "class weights of 0.5": {"class_weights": 0.5},
+    "quotas of 2 to 1": {"quotas": "fer2013=2, utkface=1"},
+    "mixing half of all steps": {"mix_probability": 0.5, "mix_ramp": 0, "mix_fade": 0.0},
     "without augmentation": {"augment": 0.0},
-    "with the seed's augmentation": {"augment": 1.0},
-    "with the seed's dropout": {"dropout_in": 0.5, "dropout_hidden": 0.4},
-    "with the seed's learning rate": {"lr": 1e-4},
+    "the seed's augmentation": {"augment": 1.0},
+    "the seed's dropout": {"dropout_in": 0.5, "dropout_hidden": 0.4},
     "without the mirror": {"flip_test": False},
 }
-"""What each part of ``production`` is worth: the recipe with one thing changed."""
+"""``production`` with one thing changed: what it does without, or what it leaves out."""
 
 
 def measure(model: FaceModel, store: FaceStore, flip: bool) -> dict[str, float]:
@@ -58,18 +65,27 @@ def measure(model: FaceModel, store: FaceStore, flip: bool) -> dict[str, float]:
     return measures
 
 
-def by_recipe(name: str, store: FaceStore, minutes: float, folder: Path, **changes) -> dict:
-    """Train a recipe for the minutes; ``production`` and its kin are told how many epochs fit into them."""
-    config = recipe(name, **changes)
-    if config.schedule == "cosine":
-        config = replace(config, epochs=probe(config, store).epochs_within(minutes))
-        hurry = {}
+def by_recipe(name: str, store: FaceStore, minutes: float, folder: Path, epochs: int | None = None, **changes) -> dict:
+    """Train a recipe for the minutes: one with a single cosine for the epochs that fit, others until they are over.
+
+    Args:
+        epochs: train so many instead, whatever the time.
+    """
+    config, estimated = recipe(name, patience=1000, **changes), None
+    if epochs:
+        config = replace(config, epochs=epochs)
+    elif config.schedule == "cosine":
+        found = probe(config, store)
+        config = replace(config, epochs=found.epochs_within(minutes))
+        estimated = found.seconds(epochs=config.epochs) / 60
     else:
-        hurry = {"max_minutes": minutes}
+        config = replace(config, max_minutes=minutes)
     start = time.perf_counter()
-    run = fit(replace(config, patience=1000, **hurry), store, folder)
+    run = fit(config, store, folder)
     took = (time.perf_counter() - start) / 60
-    return measure(load_best(run), store, config.flip_test) | {"minutes": took, "epochs": len(run.history)}
+    plots.curves(run.history, f"{folder.name}, {took:.1f} minutes").savefig(folder.with_suffix(".png"))
+    reached = measure(load_best(run), store, config.flip_test) | {"minutes": took, "epochs": len(run.history)}
+    return reached | ({"estimated": estimated} if estimated else {})
 
 
 def bare(store: FaceStore, minutes: float, config: TrainConfig) -> dict:
@@ -88,6 +104,7 @@ def bare(store: FaceStore, minutes: float, config: TrainConfig) -> dict:
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3, weight_decay=0.02, fused=True)
     average = ModelEmaV3(model, 0.999, use_warmup=True)
     start, step, order = time.perf_counter(), 0, np.array([], int)
+    scaler = torch.amp.GradScaler(DEVICE, enabled=DEVICE == "cuda")
     light = {"flip": (0.5, 1.0), "rotate": (0.5, 10.0), "scale": (0.5, 0.1), "shift": (0.5, 0.08)}
     model.train()
     while (done := (time.perf_counter() - start) / 60 / minutes) < 1:
@@ -103,11 +120,137 @@ def bare(store: FaceStore, minutes: float, config: TrainConfig) -> dict:
         loss = F.cross_entropy(out["emotion"].float(), emotion[chosen], ignore_index=UNKNOWN)
         loss = loss + 0.5 * F.cross_entropy(out["gender"].float(), gender[chosen], ignore_index=UNKNOWN)
         loss = loss + 0.5 * F.smooth_l1_loss(out["age"].float()[known] / 20, years[known] / 20)
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
         average.update(model, step)
         step += 1
     took = (time.perf_counter() - start) / 60
     return measure(average.module, store, flip=False) | {"minutes": took, "epochs": step * batch_size / len(rows)}
+
+
+def learn(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[str, float]:
+    """The three ways in turn, for each seed; returns what production is worth, in points and years."""
+    about = {"backbone": options.backbone, "weights": "none", "img_size": options.size, "workers": options.workers}
+    found: dict[str, list[dict]] = {}
+    for seed in range(options.seeds):
+        for name in ("production", "seed", "bare"):
+            if name == "bare":
+                # What one writes in half an hour has one number for the age; it gets the minutes that production took.
+                config = replace(recipe("production", **about), seed=seed, age_head="number")
+                with computing_with(cpu_threads(torch.device(DEVICE))):
+                    one = bare(store, found["production"][-1]["minutes"], config)
+            else:
+                one = by_recipe(name, store, options.minutes, keep / f"{name}-{seed}", seed=seed, **about)
+            found.setdefault(name, []).append(one)
+            print(f"seed {seed}, {name}: {_text(one)}", flush=True)
+
+    def paired_difference(task: str, first: str, second: str) -> float:
+        pairs = zip(found[first], found[second], strict=True)
+        return round(statistics.mean(a[task] - b[task] for a, b in pairs), 2)
+
+    estimates = [one["estimated"] / one["minutes"] for one in found["production"]]
+    return {
+        "emotion_gain": paired_difference("emotion", "production", "seed"),
+        "gender_gain": paired_difference("gender", "production", "seed"),
+        "age_gain_years": paired_difference("age", "seed", "production"),
+        "over_bare_loop": paired_difference("emotion", "production", "bare"),
+        "estimate_ratio": round(statistics.median(estimates), 2),
+    }
+
+
+def ablate(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[str, float]:
+    """``production`` with one thing changed at a time; returns the points of emotion accuracy that each is worth."""
+    about = {"backbone": options.backbone, "weights": "none", "img_size": options.size, "workers": options.workers}
+    found = {}
+    for number, (name, changes) in enumerate(SWITCHES.items()):
+        found[name] = by_recipe("production", store, options.minutes, keep / f"switch-{number}", **about | changes)
+        print(f"{name}: {_text(found[name])}", flush=True)
+    whole = found.pop("whole")
+    print(f"\n{'production':32}{'emotion':>10}{'gender':>10}{'age error':>11}   (changes of the figure)")
+    for name, one in found.items():
+        print(f"{name:32}" + "".join(f"{one[task] - whole[task]:+10.1f}" for task in ("emotion", "gender", "age")))
+    return {name: round(whole["emotion"] - one["emotion"], 2) for name, one in found.items()}
+
+
+def speed(store: FaceStore, options: argparse.Namespace) -> dict[str, float]:
+    """Faces/s of the whole line by those of its steps on batches that lie on the device, per recipe and size."""
+    ratios = {}
+    for name in ("seed", "production"):
+        for size in sorted({options.size, size_at(recipe("production", img_size=options.size), 0)}):
+            config = recipe(name, backbone=options.backbone, weights="none", img_size=size, workers=options.workers)
+            found = paired(options.rounds, _ways(store, config, options.steps))
+            ratios[f"{name}_{size}"] = round(ratio(found, "end to end", "on the device"), 3)
+            values = ", ".join(f"{way} {statistics.median(values):,.0f} faces/s" for way, values in found.items())
+            print(f"{name} at {size} px: {values}", flush=True)
+    return {"end_to_end_ratio": ratios}
+
+
+def _ways(store: FaceStore, config: TrainConfig, steps: int) -> dict:
+    """The steps of a config fed by its loader, and by batches that are on the device already."""
+    accelerator, rows = make_accelerator(config), store.rows("train")
+    learner = Learner(config, create_model(config), 1000, accelerator)
+    learner.train()
+    ready = [batch.to(accelerator.device) for batch in islice(train_loader(store, rows, config), 8)]
+
+    def timed(batches) -> float:
+        with computing_with(cpu_threads(accelerator.device)):
+            batches = iter(batches)
+            for batch in islice(batches, 5):
+                learner.step(batch, config.img_size)
+            learner.watch.look()
+            start = time.perf_counter()
+            count = 0
+            for batch in islice(batches, steps):
+                learner.step(batch, config.img_size)
+                count += len(batch.rows)
+                if learner.watch.full:
+                    learner.watch.look()
+            learner.watch.look()  # waits for the device
+            return count / (time.perf_counter() - start)
+
+    return {
+        "end to end": lambda: timed(train_loader(store, rows, config)),
+        "on the device": lambda: timed(replace(ready[n % len(ready)], step=n) for n in range(steps + 5)),
+    }
+
+
+def _text(reached: dict) -> str:
+    return (
+        f"emotion {reached['emotion']:.1f} %, gender {reached['gender']:.1f} %, age error {reached['age']:.1f} years "
+        f"in {reached['minutes']:.1f} minutes and {reached['epochs']:.1f} epochs"
+        + (f" (estimated {reached['estimated']:.1f})" if "estimated" in reached else "")
+    )
+
+
+def main() -> None:
+    """Measure, print tables and the last line."""
+    made = parser(__doc__.partition("\n")[0])
+    made.add_argument("--part", choices=("learn", "speed", "ablation"), nargs="*", default=["speed", "learn"])
+    made.add_argument("--minutes", type=float, default=4.0, help="for each way (default: %(default)s)")
+    made.add_argument("--seeds", type=int, default=2, help="(default: %(default)s)")
+    backbone, size, workers = ("efficientnet_b2", 224, 2) if DEVICE == "cuda" else ("mobilenetv3_small_100", 64, 0)
+    made.add_argument("--backbone", default=backbone, help="(default here: %(default)s)")
+    made.add_argument("--size", type=int, default=size, help="pixels (default here: %(default)s)")
+    made.add_argument("--workers", type=int, default=workers, help="loader processes (default here: %(default)s)")
+    made.add_argument("--steps", type=int, default=40, help="timed for the speed (default: %(default)s)")
+    made.add_argument("--keep", type=Path, help="folder that keeps the runs and their curves")
+    options = made.parse_args()
+    figures: dict = {}
+    with opened(options.faces) as store, tempfile.TemporaryDirectory() as scratch:
+        keep = options.keep or Path(scratch)
+        keep.mkdir(parents=True, exist_ok=True)
+        if "speed" in options.part:
+            figures |= speed(store, options)
+        if "learn" in options.part:
+            figures |= learn(store, options, keep)
+        if "ablation" in options.part:
+            figures["worth"] = ablate(store, options, keep)
+        finish(store, backbone=options.backbone, size=options.size, device=DEVICE, **figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -68,8 +68,8 @@ def train(args: argparse.Namespace, workspace: Workspace) -> None:
     from helpers.training.fit import fit
     from helpers.training.run import Run
 
-    folder, store = _run_folder(args, workspace), _faces(args, workspace)
-    config = _train_config(args, folder)
+    folder = _run_folder(args, workspace)
+    config, store = _train_config(args, folder), _faces(args, workspace)
     # Under accelerate launch the processes would each take a GPU for it, and a run that goes on has its history.
     if "LOCAL_RANK" not in os.environ and not Run.exists(folder):
         from helpers.training.estimate import probe
@@ -125,18 +125,12 @@ def runs(args: argparse.Namespace, workspace: Workspace) -> None:
 
 def _train_config(args: argparse.Namespace, folder: Path) -> TrainConfig:
     """The recipe with what the config file and the line change; a run that is there goes on with what it has."""
-    from helpers.session.runtime import config_for, inspect_machine
     from helpers.training.run import Run
 
     given = _given(args, TrainConfig)
     if args.config:
         given = read_json(Path(args.config), "an object of training fields") | given
-    if Run.exists(folder):
-        mine = Run.open(folder).config
-        if args.recipe is None:
-            return TrainConfig.from_dict(given, mine)
-        given = {"batch_size": mine.batch_size} | given  # on a GPU of another size another one would be chosen
-    return config_for(inspect_machine(), args.recipe or "production", **given)
+    return Run.config_in(folder, args.recipe, **given)
 
 
 def _given(args: argparse.Namespace, kind: type) -> dict:

@@ -141,8 +141,8 @@ class TrainConfig(_Knobs):
     first_size: float = _knob(
         1.0,
         "First image size",
-        "Training begins with this share of the image size and grows to all of it by two thirds of the epochs: early "
-        "epochs are shorter. 1: the whole size throughout.",
+        "Training begins with this share of the image size (64 pixels at least) and grows to all of it by two thirds "
+        "of the epochs: early epochs are shorter. 1: the whole size throughout.",
         low=0.25,
         high=1.0,
     )
@@ -228,6 +228,9 @@ class TrainConfig(_Knobs):
     mix_probability: float = _knob(0.5, "Mixup/CutMix", "Share of steps whose faces are mixed.", low=0.0, high=1.0)
     mixup_alpha: float = _knob(0.2, "Mixup alpha", "Beta distribution of Mixup's shares.", low=0.01, high=10.0)
     cutmix_alpha: float = _knob(1.0, "CutMix alpha", "Beta distribution of CutMix's areas.", low=0.01, high=10.0)
+    mix_ramp: int = _knob(
+        0, "Rise of the mixing", "Epochs until Mixup and CutMix are as frequent as asked for.", low=0, high=1000
+    )
     mix_fade: float = _knob(
         0.0,
         "Fade of the mixing",
@@ -242,8 +245,7 @@ class TrainConfig(_Knobs):
     quotas: str = _knob(
         "",
         "Quotas",
-        "Parts of each batch by dataset, such as fer2013=2, utkface=1; root: by the square root of how many there are. "
-        "Empty: as many as there are.",
+        "Parts of each batch by dataset, such as fer2013=2, utkface=1. Empty: as many as there are.",
     )
     balance: float = _knob(
         0.0, "Balance", "0: emotions as often as they come; 1: rare ones as often as frequent ones.", low=0.0, high=1.0
@@ -327,16 +329,15 @@ _PRODUCTION = TrainConfig(
     ema=0.999,
     focal_alpha=1.0,
     focal_gamma=0.0,
-    class_weights=0.3,
     age_head="distribution",
-    age_weight=0.2,
+    age_weight=0.05,
     gender_weight=0.5,
     dropout_in=0.2,
     dropout_hidden=0.1,
-    mix_probability=0.3,
-    mix_fade=0.5,
+    mix_probability=0.4,
+    mix_ramp=10,
+    mix_fade=0.3,
     augment=0.5,
-    quotas="root",
     flip_test=True,
 )
 
@@ -359,7 +360,7 @@ _SMALL = TrainConfig(
 RECIPES = {
     "seed": TrainConfig(),
     "production": _PRODUCTION,
-    "quick": dataclasses.replace(_PRODUCTION, img_size=128, epochs=4, mix_probability=0.0),
+    "quick": dataclasses.replace(_PRODUCTION, img_size=128, epochs=10),
     "small": _SMALL,
     "demo": dataclasses.replace(_SMALL, batch_size=32, epochs=12, t_0=12, lr=1e-3, augment=0.3, mix_probability=0.1),
 }

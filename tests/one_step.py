@@ -1,6 +1,6 @@
 """One optimiser step, for tests/test_processes.py: run by itself or by accelerate launch.
 
-    python tests/one_step.py <packed store> <config.json> <parts> <where the weights and first moments go>
+python tests/one_step.py <packed store> <config.json> <parts> <where the weights and first moments go>
 """
 
 import sys

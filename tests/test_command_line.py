@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.__main__ import _parser, _train_config, main
-from helpers.config import RECIPES
+from helpers.config import RECIPES, recipe
 from helpers.session import runtime
 from helpers.session.gpu import Gpu
 
@@ -57,8 +57,12 @@ METHOD_2 = "train --data_paths dataset_paths.json --epochs 100 --batch_size 64 -
 
 
 def test_method_2_asks_for_what_the_document_says_and_is_tried_with_little(workspace, capsys):
-    args = _parser().parse_args([*METHOD_2.split(), "--lr", "0.0001", "--img_size", "224", "--save_dir", "out"])
-    assert _train_config(args, workspace / "none") == RECIPES["seed"]
+    given = [*METHOD_2.split(), "--lr", "0.0001", "--img_size", "224", "--save_dir", "out"]
+    asked = {"epochs": 100, "batch_size": 64, "backbone": "efficientnet_b2", "patience": 15, "lr": 1e-4}
+    asked["img_size"] = 224
+    for options, name in (([], "production"), (["--recipe", "seed"], "seed")):
+        assert _train_config(_parser().parse_args([*given, *options]), workspace / "none") == recipe(name, **asked)
+    assert recipe("seed", **asked) == RECIPES["seed"]
     assert main(["download", "--source", "sample", "--sample_faces", "200"]) == 0
     little = METHOD_2.replace("100", "1").replace("64", "32").replace("efficientnet_b2", "test_efficientnet").split()
     assert main([*little, "--weights", "none", "--img_size", "32", "--workers", "0", "--tensorboard"]) == 0

@@ -211,7 +211,7 @@ def test_quotas_and_balance_decide_what_a_batch_is_made_of(store, tiny_config):
 @pytest.mark.parametrize("text", ["fer2013", "fer2013=x", "fer2014=1", "fer2013=1;utkface=1", "utkface=-1"])
 def test_wrong_quotas_are_told_in_one_sentence(store, tiny_config, text):
     with pytest.raises(
-        InputError, match="takes root, or dataset=number, separated by commas, of fer2013, utkface, rafdb, affec"
+        InputError, match="takes dataset=number, separated by commas, of fer2013, utkface, rafdb, affec"
     ):
         draw_plan(store, store.rows("train"), dataclasses.replace(tiny_config, quotas=text))
     with pytest.raises(InputError, match="leaves no training face"):

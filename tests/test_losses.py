@@ -8,9 +8,18 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helpers.config import AGE_SPREAD, TASKS, UNKNOWN, recipe
+from helpers.config import AGE_BINS, AGE_RANGE, AGE_SPREAD, TASKS, UNKNOWN, recipe
 from helpers.data.loaders import Targets
-from helpers.training.losses import age_loss, focal_loss, task_losses, total_loss
+from helpers.training.losses import (
+    AGE_SIGMA,
+    EXPECTATION_WEIGHT,
+    age_distribution_loss,
+    age_loss,
+    class_weights,
+    focal_loss,
+    task_losses,
+    total_loss,
+)
 from helpers.training.mixing import cutmix, mix, mixup
 
 CONFIG = recipe("seed")
@@ -96,6 +105,83 @@ def test_age_loss_is_smooth_l1_in_units_of_the_spread():
     years, ages = torch.tensor([30.0, 90.0, 5.0]), torch.tensor([32.0, 20.0, 5.0])
     expected = [reference_smooth_l1(y, a) for y, a in zip(years, ages, strict=True)]
     assert age_loss(years, ages).tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def reference_dldl(logits, age):
+    """DLDL-v2's divergence and the weighted error of the expectation of one row, in float64, term by term."""
+    logits, years = np.asarray(logits, np.float64), np.arange(AGE_BINS)
+    p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    t = np.exp(-((years - age) ** 2) / (2 * AGE_SIGMA**2))
+    t /= t.sum()
+    divergence = sum(tk * math.log(tk / pk) for tk, pk in zip(t, p, strict=True) if tk > 0)
+    return divergence + EXPECTATION_WEIGHT * abs((p * years).sum() - age)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.floats(0, AGE_RANGE[1]), st.floats(0.01, 8))
+def test_the_loss_of_an_age_distribution_equals_the_formula(seed, age, scale):
+    logits = torch.from_numpy(np.random.default_rng(seed).normal(0, scale, (1, AGE_BINS)))
+    years = (logits.softmax(dim=1) * torch.arange(AGE_BINS)).sum(dim=1)
+    found = age_distribution_loss(logits, years, torch.tensor([age])).item()
+    assert found == pytest.approx(reference_dldl(logits[0].numpy(), age), rel=1e-3, abs=1e-4)
+
+
+def test_an_age_distribution_that_is_right_costs_nothing_and_its_gradient_is_finite_at_both_ends():
+    for age in (0.0, 40.0, AGE_RANGE[1]):
+        years = torch.arange(AGE_BINS, dtype=torch.float32)
+        logits = (-((years - age) ** 2) / (2 * AGE_SIGMA**2))[None].requires_grad_()
+        loss = age_distribution_loss(logits, torch.tensor([age]), torch.tensor([age]))
+        loss.sum().backward()
+        assert loss.item() == pytest.approx(0.0, abs=1e-5) and torch.isfinite(logits.grad).all()
+
+
+@given(st.lists(st.integers(0, 500), min_size=7, max_size=7), st.floats(0, 1))
+def test_class_weights_follow_the_counts_and_keep_the_mean_over_the_rows(counts, power):
+    labels = np.repeat(np.arange(-1, 7), [3, *counts])
+    weights = class_weights(labels, power)
+    if power == 0 or not sum(counts):
+        assert weights is None
+        return
+    known = labels[labels >= 0]
+    assert weights[known].double().mean().item() == pytest.approx(1.0, rel=1e-4)
+    for first in range(7):
+        for second in range(7):
+            if counts[first] and counts[second]:
+                wanted = (counts[second] / counts[first]) ** power
+                assert (weights[first] / weights[second]).item() == pytest.approx(wanted, rel=1e-3)
+        assert counts[first] or weights[first] == 0
+
+
+def test_weighted_emotions_count_by_their_weight_and_the_count_of_rows_stays():
+    outputs, targets = random_batch(np.random.default_rng(5), 40)
+    weights = torch.rand(7, dtype=torch.float64) + 0.1
+    found = task_losses(outputs, [(1.0, targets)], CONFIG, weights)
+    plain = task_losses(outputs, [(1.0, targets)], CONFIG)
+    expected = sum(weights[targets.emotion[row]] * reference_row(outputs, targets, "emotion", row)[1]
+                   for row in range(40) if targets.emotion[row] >= 0)  # fmt: skip
+    assert found["emotion"][0].item() == pytest.approx(float(expected), rel=1e-3)
+    assert found["emotion"][1] == plain["emotion"][1] and torch.equal(found["age"][0], plain["age"][0])
+
+
+def test_parts_of_a_step_add_up_to_it_when_they_are_divided_by_the_count_of_the_whole():
+    outputs, targets = random_batch(np.random.default_rng(6), 24)
+    whole = task_losses(outputs, [(1.0, targets)], CONFIG)
+    counts = {task: int(count) for task, (_, count) in whole.items()}
+    added = 0.0
+    for part in (slice(0, 5), slice(5, 24)):
+        some = task_losses({name: value[part] for name, value in outputs.items()},
+                           [(1.0, targets.map(lambda labels, part=part: labels[part]))], CONFIG)  # fmt: skip
+        added += total_loss({task: (total, counts[task]) for task, (total, _) in some.items()}, CONFIG).item()
+    assert added == pytest.approx(total_loss(whole, CONFIG).item(), rel=1e-6)
+
+
+def test_mixing_leaves_the_count_of_each_label_as_it_is():
+    rng = np.random.default_rng(7)
+    outputs, targets = random_batch(rng, 16)
+    for step in range(20):
+        _, shares = mix(torch.rand(16, 3, 8, 8), targets, step, CONFIG, 1.0)
+        plain, mixed = (task_losses(outputs, s, CONFIG) for s in ([(1.0, targets)], shares))
+        assert all(mixed[task][1].item() == pytest.approx(plain[task][1].item()) for task in TASKS)
 
 
 @settings(max_examples=40, deadline=None)

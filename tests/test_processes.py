@@ -68,14 +68,28 @@ def test_the_command_line_trains_in_two_processes_and_goes_on_in_one(store, tmp_
     assert f"go on at step {before} of {before}" in said
 
 
-def test_a_notebook_trains_in_as_many_processes_as_it_has_gpus(store, tmp_path):
-    config = recipe("demo", img_size=32, epochs=2, t_0=2, head_width=16, workers=0)
+NOTEBOOK = """
+import dataclasses, sys
+from pathlib import Path
+from helpers.config import InputError, TrainConfig
+from helpers.data.store import FaceStore
+from helpers.training.launch import fit_in_processes
+
+config, store = TrainConfig.load(Path(sys.argv[2])), FaceStore.open(Path(sys.argv[1]))
+run = fit_in_processes(config, store, Path(sys.argv[3]), 2)
+print(len(run.history), "epochs")
+try:
+    fit_in_processes(dataclasses.replace(config, lr=0.05), store, Path(sys.argv[3]), 2)
+except InputError as error:
+    print("told:", error)
+"""
+
+
+def test_a_notebook_trains_in_as_many_processes_as_it_has_gpus_and_tells_what_went_wrong_in_them(store, tmp_path):
+    config = recipe("demo", img_size=32, epochs=2, t_0=2, head_width=16, workers=1)
     config.save(tmp_path / "config.json")
-    code = (
-        "import sys; from pathlib import Path; from helpers.config import TrainConfig; "
-        "from helpers.data.store import FaceStore; from helpers.training.launch import fit_in_processes, "
-        "probe_elsewhere; config = TrainConfig.load(Path(sys.argv[2])); store = FaceStore.open(Path(sys.argv[1])); "
-        "run = fit_in_processes(config, store, Path(sys.argv[3]), 2); print(len(run.history), 'epochs')"
-    )
-    said = call([sys.executable, "-c", code, store.folder, tmp_path / "config.json", tmp_path / "run"])
+    (tmp_path / "notebook.py").write_text(NOTEBOOK)
+    said = call([sys.executable, tmp_path / "notebook.py", store.folder, tmp_path / "config.json", tmp_path / "run"])
     assert "2 epochs" in said and said.count("epoch 1, loss") == 1 and "in 2 processes" in said
+    assert "error: The run 'run' was started with another config (lr 0.001 -> 0.05)" in said
+    assert "told: Training in 2 processes ended early; the reason stands above" in said

@@ -195,7 +195,7 @@ def test_advice_names_what_is_missing_and_what_to_do():
     for words in ("T4 GPU", "2.0 GB of disk", "4.0 GB of memory", "workers = 0"):
         assert words in text
     (said,) = advice(Machine("kaggle", 4, 30.0, 70.0, 5.0, (T4, T4)))
-    assert "2 GPUs were found; training uses the first one" in said
+    assert "2 GPUs were found; notebook 04 trains on all of them together" in said
     (said,) = advice(Machine("colab", 2, 12.7, 70.0, 5.0, (dataclasses.replace(T4, slowed_by="heat"),)))
     assert "slowed down by heat" in said
 
@@ -204,11 +204,11 @@ def test_the_config_to_start_with_fits_the_machine_and_what_is_set_by_hand_wins(
     def config(*gpus, **changes):
         return config_for(Machine("colab", 2, 12.7, 70.0, 5.0, gpus), changes.pop("recipe", "auto"), **changes)
 
-    assert config(T4) == RECIPES["seed"] and config(T4).batch_size == 64
-    assert config(A100) == dataclasses.replace(RECIPES["seed"], batch_size=128)
+    assert config(T4) == RECIPES["production"] and config(T4).batch_size == 64
+    assert config(A100) == dataclasses.replace(RECIPES["production"], batch_size=128)
     assert config(Gpu("GeForce", 8.6)).batch_size == 32
     assert config(A100, batch_size=50, epochs=3).batch_size == 50
-    assert config() == RECIPES["small"] and config(recipe="seed").batch_size == 64
+    assert config() == RECIPES["small"] and config(recipe="production").batch_size == 64
     assert config(A100, recipe="demo") == RECIPES["demo"]
     with pytest.raises(InputError, match="There is no recipe 'best'"):
         config(recipe="best")
@@ -220,7 +220,7 @@ def test_the_offers_name_each_gpu_with_its_batch_size_and_count_hours_and_cost_b
     table = gpu.offers_table(faces=70_000, epochs=100, img_size=224).set_index("GPU")
     assert list(table.index) == ["T4", "L4", "A100", "H100", "P100", "two T4"], "V100 is gone from Colab"
     assert table["batch_size"].to_dict() == {"T4": 64, "L4": 128, "A100": 128, "H100": 128, "P100": 64, "two T4": 64}
-    speed = 978.68 * (256 / 224) ** 2 * 320 / 936 / 2
+    speed = 978.68 * (256 / 224) ** 2 * 320 / 936
     hours = 7_000_000 / speed / 3600
     assert table.loc["T4", "faces/s"] == f"{speed:.0f}" and table.loc["T4", "hours"] == f"{hours:.1f}"
     assert table.loc["T4", "compute units"].startswith(f"{hours * 1.07:.0f} ")

@@ -17,6 +17,7 @@ from helpers.data.store import pack
 from helpers.session.gpu import Gpu
 from helpers.training import epochs as epochs_module
 from helpers.training import fit as fit_module
+from helpers.training import trainer as trainer_module
 from helpers.training.board import Board
 from helpers.training.checkpoints import load_checkpoint, save_checkpoint
 from helpers.training.fit import fit, load_best
@@ -137,7 +138,7 @@ def test_early_stopping_waits_for_the_patience_and_the_best_stays(store, tiny_co
         names = [f"{s}_{m}" for s in ("train", "val") for m in ("emotion_accuracy", "gender_accuracy", "age_mae")]
         return dict.fromkeys(names, value) | {"train_loss": 1.0, "val_loss": 1.0}
 
-    monkeypatch.setattr(fit_module, "measure_epoch", scripted)
+    monkeypatch.setattr(trainer_module, "measure_epoch", scripted)
     run = fit(dataclasses.replace(tiny_config, epochs=9, patience=3), store, tmp_path / "run")
     assert len(run.history) == 5, "0.6005 and 0.6004 are no gain of min_delta, 0.1 is the third epoch without one"
     assert [row["best"] for row in run.history] == [True, True, True, False, False]
@@ -150,7 +151,7 @@ def test_a_tie_goes_to_the_lower_loss(store, tiny_config, tmp_path, monkeypatch)
         names = [f"{s}_{m}" for s in ("train", "val") for m in ("emotion_accuracy", "gender_accuracy", "age_mae")]
         return dict.fromkeys(names, 0.5) | {"train_loss": 1.0, "val_loss": next(losses)}
 
-    monkeypatch.setattr(fit_module, "measure_epoch", scripted)
+    monkeypatch.setattr(trainer_module, "measure_epoch", scripted)
     run = fit(dataclasses.replace(tiny_config, epochs=3), store, tmp_path / "run")
     assert [row["best"] for row in run.history] == [True, True, False]
 
@@ -161,8 +162,8 @@ def test_the_minutes_end_a_run_after_a_whole_epoch(store, tiny_config, tmp_path)
     assert "0.001 minutes are used up; start again" in (run.folder / "train.log").read_text()
     assert json.loads((run.folder / "results.json").read_text())["finished"] is False
     assert len(fit(run.config, store, run.folder).history) == 2, "each session gets on by an epoch at least"
-    other = dataclasses.replace(run.config, max_minutes=0.0, workers=1, epochs=3)
-    assert Run.config_in(run.folder, otherwise=other) == dataclasses.replace(other, epochs=50), "these two may change"
+    other = Run.config_in(run.folder, max_minutes=0.001, workers=1)
+    assert len(fit(other, store, run.folder).history) == 3, "these two may change"
 
 
 def test_the_learning_rate_follows_the_cosine_with_warm_restarts(store, tiny_config, tmp_path):
@@ -208,10 +209,18 @@ def test_weights_that_cannot_be_fetched_are_told_in_one_sentence(tiny_config, mo
         create_model(dataclasses.replace(tiny_config, backbone="resnet18", weights="imagenet"))
 
 
-def test_a_run_opened_again_starts_from_its_own_config(trained, tiny_config, tmp_path):
-    other = recipe("seed")
-    assert Run.config_in(trained.folder, otherwise=dataclasses.replace(other, workers=0)) == trained.config
-    assert Run.config_in(tmp_path / "none", otherwise=other) == other
+def test_a_run_opened_again_starts_from_its_own_config_and_the_changes_that_are_asked_for(
+    store, trained, tiny_config, tmp_path
+):
+    assert Run.config_in(trained.folder) == Run.config_in(trained.folder, "auto") == trained.config
+    assert Run.config_in(tmp_path / "none", "seed") == recipe("seed")
+    assert Run.config_in(tmp_path / "none") == recipe("production")
+    more = Run.config_in(trained.folder, max_minutes=3.0, workers=2)
+    assert more == dataclasses.replace(trained.config, max_minutes=3.0, workers=2)
+    with pytest.raises(InputError, match=r"another config \(epochs 2 -> 9\)"):
+        fit(Run.config_in(trained.folder, epochs=9), store, trained.folder)
+    with pytest.raises(InputError, match=r"another config .*backbone 'test_resnet' -> 'efficientnet_b2'"):
+        fit(Run.config_in(trained.folder, "production", weights="none"), store, trained.folder)
 
 
 def test_a_damaged_history_is_told_and_comes_back_from_the_checkpoint(store, trained, tmp_path):

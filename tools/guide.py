@@ -23,11 +23,11 @@ def guide_text(template: str, setup: str, sources: list[Path], repository: str) 
         sources: the notebooks' sources in order.
         repository: the project's address.
     """
-    seed = recipe("seed")
+    production = recipe("production")
     places = {
         "datasets": datasets_table(),
-        "gpus": _frame(offers_table(TRAINING_FACES, seed.epochs, seed.img_size)),
-        "epochs": str(seed.epochs),
+        "gpus": _frame(offers_table(TRAINING_FACES, production.epochs, production.img_size)),
+        "epochs": str(production.epochs),
         "faces": f"{TRAINING_FACES:,}",
         "steps": "\n\n".join(_step(number, source, setup) for number, source in enumerate(sources, start=1)),
         "criteria": criteria_table(),

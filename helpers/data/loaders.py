@@ -166,8 +166,7 @@ def draw_plan(store: FaceStore, rows: np.ndarray, config: TrainConfig) -> Plan |
     dataset = pd.Categorical(store.table.column("dataset").take(rows).to_numpy(), categories=names).codes
     parts = dict(zip(names, np.bincount(dataset, minlength=len(names)), strict=True))
     if config.quotas:
-        root = config.quotas.strip() == "root"
-        parts = {name: count**0.5 for name, count in parts.items()} if root else _quotas(config.quotas, names)
+        parts = _quotas(config.quotas, names)
     expected = np.zeros(len(rows))
     emotion = store.labels("emotion")[rows]
     for number, name in enumerate(names):
@@ -189,7 +188,7 @@ def _quotas(text: str, names: list[str]) -> dict[str, float]:
         name, _, parts = (part.strip() for part in item.partition("="))
         if name not in names or not parts.replace(".", "", 1).isdigit():
             raise InputError(
-                f"The field 'quotas' is {text!r}, but it takes root, or dataset=number, separated by commas, "
+                f"The field 'quotas' is {text!r}, but it takes dataset=number, separated by commas, "
                 f"of {', '.join(names)}."
             )
         found[name] = float(parts)

@@ -100,6 +100,7 @@ class Offer:
         bandwidth: of its memory in GB/s, from its data sheet.
         units: compute units an hour on Colab, 0 where it is free of them, None where the rate is not known.
         checked: when the rate was read.
+        count: of GPUs that come together.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Offer:
     bandwidth: int
     units: float | None
     checked: str
+    count: int = 1
 
 
 OFFERS = (
@@ -116,7 +118,7 @@ OFFERS = (
     Offer("A100", "Colab, paid", 40, 1555, 11.77, "April 2024"),
     Offer("H100", "Colab, paid", 80, 3350, None, ""),
     Offer("P100", "Kaggle, free", 16, 732, 0.0, ""),
-    Offer("two T4", "Kaggle, free", 16, 320, 0.0, ""),
+    Offer("two T4", "Kaggle, free", 16, 320, 0.0, "", count=2),
 )
 """What can be had; rates are those that users published, and change. V100 is no longer offered on Colab."""
 
@@ -136,11 +138,12 @@ _MEASURED_SPEED, _MEASURED_SIZE, _MEASURED_BANDWIDTH = 978.68, 256, 936
 def expected_speed(offer: Offer, img_size: int) -> float:
     """Faces/s that an EfficientNet-B2 trains: computed, not measured.
 
-    timm's figure for an RTX 3090, times the ratio of the memories' bandwidths (depthwise convolutions wait for memory),
-    times the ratio of pixels, halved since training runs in float32, which moves twice the bytes. One GPU is used.
+    timm's figure for an RTX 3090 in mixed precision, times the ratio of the memories' bandwidths (depthwise
+    convolutions wait for memory), times the ratio of pixels. Of two GPUs each adds its own, as if they waited for
+    nothing.
     """
     pixels = (_MEASURED_SIZE / img_size) ** 2
-    return _MEASURED_SPEED * offer.bandwidth / _MEASURED_BANDWIDTH * pixels / 2
+    return _MEASURED_SPEED * offer.bandwidth * offer.count / _MEASURED_BANDWIDTH * pixels
 
 
 def offers_table(faces: int, epochs: int, img_size: int) -> pd.DataFrame:

@@ -24,7 +24,8 @@ def runs_table(folder: Path) -> pd.DataFrame:
         A table with COLUMNS; the last one names the knobs in which the runs differ. Runs without a complete epoch are
         left out, and damaged ones are listed with the reason.
     """
-    lines, configs = [], {}
+    lines: list[dict] = []
+    configs: dict[int, dict] = {}
     for place in sorted(folder.iterdir() if folder.is_dir() else ()):
         if not Run.exists(place) or not (place / "results.json").exists():
             continue
@@ -33,12 +34,11 @@ def runs_table(folder: Path) -> pd.DataFrame:
         except InputError as error:
             lines.append({"run": place.name, "what differs": str(error)})
             continue
-        configs[place.name] = dataclasses.asdict(run.config)
-        lines.append({"run": place.name, "finished": results["finished"]} | _line(run, results))
+        lines.append({"finished": results["finished"]} | _line(run, results))
+        configs[len(lines) - 1] = dataclasses.asdict(run.config)
     differing = [name for name in next(iter(configs.values()), {}) if len({str(c[name]) for c in configs.values()}) > 1]
-    for line in lines:
-        if line["run"] in configs:
-            line["what differs"] = ", ".join(f"{name} {configs[line['run']][name]}" for name in differing)
+    for number, config in configs.items():
+        lines[number]["what differs"] = ", ".join(f"{name} {config[name]}" for name in differing)
     table = pd.DataFrame(lines, columns=COLUMNS)
     return table.sort_values("emotion %", ascending=False, ignore_index=True)
 

@@ -13,12 +13,12 @@ from helpers.data.loaders import EpochSampler, train_loader
 from helpers.data.store import FaceStore
 from helpers.session.gpu import UNIT_PRICE, offer_of, read_gpus
 from helpers.session.progress import Progress, silent
-from helpers.training.fit import HISTORY_SAMPLE_ROWS
-from helpers.training.learner import Learner, cpu_threads, make_accelerator
+from helpers.training.learner import Learner, computing_with, cpu_threads, make_accelerator
 from helpers.training.losses import class_weights
 from helpers.training.model import create_model
 from helpers.training.predict import predict
 from helpers.training.schedule import size_at
+from helpers.training.trainer import HISTORY_SAMPLE_ROWS
 
 STEPS = 20
 """Steps that are timed at each size."""
@@ -87,9 +87,8 @@ def probe(config: TrainConfig, store: FaceStore, progress: Progress = silent) ->
     model = create_model(config, fetch_weights=False)
     weights = class_weights(store.labels("emotion")[rows], config.class_weights)
     learner = Learner(config, model, steps, accelerator, weights)
-    threads, seconds = torch.get_num_threads(), {}
-    torch.set_num_threads(cpu_threads(accelerator.device))
-    try:
+    seconds = {}
+    with computing_with(cpu_threads(accelerator.device)):
         for number, size in enumerate(sizes):
             learner.train()
             loader = train_loader(store, rows, config, first_step=0, size=size)
@@ -101,10 +100,8 @@ def probe(config: TrainConfig, store: FaceStore, progress: Progress = silent) ->
                 progress(number * (_WARM_UP + STEPS) + len(times) - 1, len(sizes) * (_WARM_UP + STEPS))
             skipped = min(_WARM_UP, (len(times) - 1) // 2)
             seconds[size] = (times[-1] - times[skipped]) / (len(times) - 1 - skipped)
-        progress(1, 1)
         between = _measuring(config, learner, store)
-    finally:
-        torch.set_num_threads(threads)
+    progress(1, 1)
     gpus = read_gpus()
     return Estimate(config, steps, seconds, between, gpus[0].name if gpus else "")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from accelerate import notebook_launcher
 from accelerate.state import AcceleratorState
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from helpers.config import InputError, TrainConfig
 from helpers.data.store import FaceStore
@@ -30,8 +31,7 @@ def fit_in_processes(config: TrainConfig, store: FaceStore, folder: Path, proces
     )  # left by a run in this process, and refused by the launcher
     try:
         notebook_launcher(_fit, (config, store.folder, folder), num_processes=processes)
-    # The launcher wraps what happened in a process in errors of its own, which derive from RuntimeError.
-    except RuntimeError as error:
+    except (RuntimeError, ChildFailedError) as error:
         raise InputError(
             f"Training in {processes} processes ended early; the reason stands above. Restart the kernel before "
             "you try again: the GPUs must not have been used in it."
@@ -40,7 +40,11 @@ def fit_in_processes(config: TrainConfig, store: FaceStore, folder: Path, proces
 
 
 def _fit(config: TrainConfig, faces: Path, folder: Path) -> None:
-    fit(config, FaceStore.open(faces), folder, on_step=bar("Training"), on_log=lambda line: print(line, flush=True))
+    try:
+        fit(config, FaceStore.open(faces), folder, on_step=bar("Training"), on_log=lambda line: print(line, flush=True))
+    except InputError as error:
+        print(f"error: {error}", flush=True)  # what the launcher makes of it is a page of its own stack
+        raise
 
 
 def probe_elsewhere(config: TrainConfig, store: FaceStore) -> Estimate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -142,8 +142,8 @@ class Learner:
         try:
             batch = batch.to(self.accelerator.device)
             faces = self._plain.normalise(batch.resized(size))
-            progress = batch.step / (self.steps * config.epochs)
-            faces, shares = mix(faces, batch.targets, batch.step, config, mixing_at(config, progress))
+            probability = mixing_at(config, batch.step / self.steps)
+            faces, shares = mix(faces, batch.targets, batch.step, config, probability)
             torch.manual_seed(draw_seed(config.seed, batch.step, _DROPOUT))
             places = torch.arange(len(faces)).tensor_split(min(self.parts, len(faces) // 2 or 1))
             for place in places:
@@ -201,8 +201,20 @@ def agreed(accelerator: Accelerator, value):
 
 
 def cpu_threads(device: torch.device) -> int:
-    """Threads to compute with: on a CPU all its cores, though the loader shares them; a tenth faster than one less.
+    """Threads to compute with: on a CPU all cores that this process may use, though the loader shares them.
 
+    That is a tenth faster than one less.
     The number does not follow ``workers``, since sums over another number of threads differ in their last bit.
     """
-    return os.cpu_count() or 1 if device.type == "cpu" else torch.get_num_threads()
+    return len(os.sched_getaffinity(0)) if device.type == "cpu" else torch.get_num_threads()
+
+
+@contextmanager
+def computing_with(threads: int):
+    """Compute with so many threads, and with as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

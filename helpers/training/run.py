@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from helpers.config import InputError, TrainConfig, read_json, write_file
 from helpers.data.store import FaceStore
+from helpers.session.runtime import config_for, inspect_machine
 
 _FREE = ("workers", "max_minutes")
 """Knobs that may change when a run goes on: they decide how fast and how long it learns, not what."""
@@ -95,14 +96,29 @@ class Run:
         return (folder / "manifest.json").exists()
 
     @classmethod
-    def config_in(cls, folder: Path, otherwise: TrainConfig) -> TrainConfig:
-        """The config of the run in ``folder``, so that opening it again goes on with it, or ``otherwise``.
+    def config_in(cls, folder: Path, name: str | None = None, /, **changes) -> TrainConfig:
+        """The config to train the run in ``folder`` with.
 
-        The knobs that may change when a run goes on are those of ``otherwise`` in both cases.
+        A run that is there goes on with its own config and the changes; a recipe that is named is asked for as a whole,
+        but for the batch size, which may be fitted to another GPU. Where that is not the config that the run was
+        started with, training refuses it and shows the difference.
+
+        Args:
+            folder: of the run, which need not be there.
+            name: a recipe, or ``auto``; None means the run's own, and ``production`` for a new one.
+            changes: fields that are set as they are given.
+
+        Raises:
+            InputError: there is no such recipe, or a changed field is unknown or out of range.
         """
+        machine = inspect_machine()
         if not cls.exists(folder):
-            return otherwise
-        return dataclasses.replace(cls.open(folder).config, **{name: getattr(otherwise, name) for name in _FREE})
+            return config_for(machine, name or "production", **changes)
+        mine = cls.open(folder).config
+        if name in (None, "auto"):
+            return TrainConfig.from_dict(changes, mine)
+        free = {knob: getattr(mine, knob) for knob in ("batch_size", *_FREE)}
+        return config_for(machine, name, **free | changes)
 
     @property
     def best_path(self) -> Path:

@@ -15,23 +15,31 @@ from helpers.config import TrainConfig
 GROWN_BY = 2 / 3
 """Share of the epochs by which the faces have their whole size."""
 
+SMALLEST = 64
+"""Pixels below which faces do not begin: a network of stride 32 would see fewer than 2 x 2 features of them."""
+
 
 def size_at(config: TrainConfig, epoch: int) -> int:
     """Pixels a side in an epoch, counted from 0.
 
-    The size grows in a straight line, in steps of 32 pixels (below 128: 16), since each size costs a GPU some time to
-    find its way again (progressive resizing, arXiv 2104.00298).
+    The size grows in a straight line, in steps of 32 pixels, since each size costs a GPU some time to find its way
+    again (progressive resizing, arXiv 2104.00298).
     """
     grown = min(1.0, epoch / (GROWN_BY * config.epochs))
     pixels = config.img_size * (config.first_size + (1 - config.first_size) * grown)
-    grain = 32 if config.img_size >= 128 else 16
-    return min(config.img_size, max(32, grain * round(pixels / grain)))
+    return min(config.img_size, max(SMALLEST, 32 * round(pixels / 32))) if grown < 1 else config.img_size
 
 
-def mixing_at(config: TrainConfig, progress: float) -> float:
-    """The probability of Mixup or CutMix at ``progress``, 0 to 1, through all epochs."""
-    fade = 1.0 if config.mix_fade == 0 else min(1.0, (1.0 - progress) / config.mix_fade)
-    return config.mix_probability * fade
+def mixing_at(config: TrainConfig, epoch: float) -> float:
+    """The probability of Mixup or CutMix after so many epochs: it rises, stays, and fades to none at the end.
+
+    Faces that were seen a few times only cannot be learned by heart, so nothing is gained by mixing them; at the end
+    the network should see faces as they are.
+    """
+    rise = 1.0 if config.mix_ramp == 0 else min(1.0, epoch / config.mix_ramp)
+    left = 1.0 - epoch / config.epochs
+    fade = 1.0 if config.mix_fade == 0 else min(1.0, left / config.mix_fade)
+    return config.mix_probability * rise * fade
 
 
 def make_optimizer(backbone: nn.Module, heads: nn.Module, config: TrainConfig) -> torch.optim.AdamW:

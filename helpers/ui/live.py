@@ -51,6 +51,8 @@ class LiveTraining:
 
     def train(self) -> Run:
         """Train, or go on with the run where it stopped; returns it with what there is, stopped early or not."""
+        if Run.exists(self._folder) and (run := Run.open(self._folder)).history:
+            self._draw(run)
         if self._gpus > 1:
             run = fit_in_processes(self._config, self._store, self._folder, self._gpus)
         else:

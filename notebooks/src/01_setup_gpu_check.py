@@ -22,16 +22,16 @@ print(f"To start with on this machine: {config.backbone} at {config.img_size} px
 # %% [markdown]
 # ## Which GPU to ask for
 #
-# Hours and compute units of the whole `seed` recipe on all four datasets, at most: early stopping may end it sooner.
-# The speeds are computed from a published benchmark of another GPU, not measured here. Rates are what users saw and
+# Hours and compute units of the whole `production` recipe on all four datasets, at most: its faces are smaller at first,
+# and early stopping may end it sooner. The speeds are computed from a published benchmark of another GPU, not measured here. Rates are what users saw and
 # change; *View resources* in Colab's menu shows yours.
 
 # %%
 from helpers.config import TRAINING_FACES, recipe
 from helpers.session.gpu import offers_table
 
-seed = recipe("seed")
-offers_table(TRAINING_FACES, seed.epochs, seed.img_size)
+production = recipe("production")
+offers_table(TRAINING_FACES, production.epochs, production.img_size)
 
 # %% [markdown]
 # ## The recipes

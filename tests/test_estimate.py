@@ -1,0 +1,51 @@
+"""The estimate adds up, and leaves no trace in what is trained."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from helpers.config import recipe
+from helpers.session.gpu import OFFERS, offer_of
+from helpers.training.checkpoints import load_checkpoint
+from helpers.training.estimate import Estimate, probe
+from helpers.training.fit import fit
+from helpers.training.schedule import size_at
+
+CONFIG = recipe("production", weights="none", img_size=64, epochs=6)
+
+
+def test_the_hours_are_those_of_each_epoch_at_its_size():
+    sizes = sorted({size_at(CONFIG, epoch) for epoch in range(6)})
+    estimate = Estimate(CONFIG, 100, {size: size / 1000 for size in sizes}, 2.0)
+    each = [100 * size_at(CONFIG, epoch) / 1000 + 2.0 for epoch in range(6)]
+    assert estimate.seconds() == pytest.approx(sum(each)) and estimate.seconds(4) == pytest.approx(sum(each[4:]))
+    minutes = estimate.seconds(epochs=9) / 60
+    assert estimate.epochs_within(minutes) == 9 and estimate.epochs_within(minutes - 0.01) == 8
+    assert estimate.epochs_within(0.0) == 1
+
+
+def test_on_a_gpu_that_costs_units_the_cost_is_told():
+    estimate = Estimate(dataclasses.replace(CONFIG, first_size=1.0), 1000, {64: 1.2}, 0.0, gpu="Tesla T4")
+    assert estimate.describe().startswith("6 epochs will take about 2.0 hours at most")
+    assert "on Colab about 2.1 compute units ($0.21)" in estimate.describe()
+    assert "3 epochs will take about 60 minutes" in estimate.describe(first_epoch=3)
+    assert "compute units" not in dataclasses.replace(estimate, gpu="NVIDIA GeForce RTX 3090").describe()
+
+
+def test_a_gpu_is_found_among_the_offers_by_the_driver_s_name():
+    names = {"Tesla T4": "T4", "NVIDIA L4": "L4", "NVIDIA A100-SXM4-40GB": "A100", "NVIDIA H100 80GB HBM3": "H100",
+             "Tesla P100-PCIE-16GB": "P100"}  # fmt: skip
+    assert {name: offer_of(name).name for name in names} == names and offer_of("NVIDIA L40S") is None
+    assert len(OFFERS) >= len(names)
+
+
+def test_a_run_after_an_estimate_is_the_run_without_one(store, tiny_config, trained, tmp_path):
+    seen = []
+    threads = torch.get_num_threads()
+    found = probe(tiny_config, store, lambda done, total: seen.append((done, total)))
+    assert torch.get_num_threads() == threads and seen[-1] == (1, 1)
+    assert set(found.seconds_per_step) == {32} and found.seconds() > 0
+    run = fit(tiny_config, store, tmp_path / "run")
+    first, second = (load_checkpoint(one.last_path)["learner"]["model"] for one in (run, trained))
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,223 @@
+"""What goes wrong while training costs minutes at most, and is told in one sentence."""
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers import plots
+from helpers.config import InputError, recipe
+from helpers.session import workspace as workspace_module
+from helpers.session.workspace import Workspace
+from helpers.training import checkpoints
+from helpers.training import learner as learner_module
+from helpers.training.checkpoints import load_checkpoint
+from helpers.training.compare import runs_table
+from helpers.training.fit import fit, load_best
+from helpers.training.model import FaceModel
+from helpers.training.run import Run
+from helpers.ui.live import LiveTraining
+
+OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 98.00 MiB. GPU 0 has a total capacity of 14.74 GiB"
+
+
+def failing(number: int):
+    """What the kernel says with an error number."""
+    return OSError(number, os.strerror(number))
+
+
+def broken_losses(monkeypatch, factor: float, first: int) -> None:
+    """Multiply the loss by a factor from the given step on."""
+    calls, real = [], learner_module.total_loss
+
+    def broken(losses, config):
+        calls.append(1)
+        return real(losses, config) * (factor if len(calls) > first else 1.0)
+
+    monkeypatch.setattr(learner_module, "total_loss", broken)
+
+
+@pytest.mark.parametrize(("factor", "words"), [(float("nan"), "the loss is nan"), (float("inf"), "the loss is inf"),
+                                               (1e4, "where it was")])  # fmt: skip
+def test_a_loss_that_goes_wrong_ends_the_run_names_the_batch_and_keeps_the_last_good_state(
+    store, tiny_config, tmp_path, monkeypatch, factor, words
+):
+    steps = len(store.rows("train")) // tiny_config.batch_size
+    broken_losses(monkeypatch, factor, first=steps + 3)
+    said = rf"In step {steps + 3}, whose batch begins with .*{words}.*lower the learning rate"
+    with pytest.raises(InputError, match=said) as error:
+        fit(tiny_config, store, tmp_path / "run", save_every=0.0)
+    named = str(error.value).partition("begins with ")[2].split(", ")[0]
+    assert named in store.faces["name"].to_numpy(), "a file to look at"
+    run = Run.open(tmp_path / "run")
+    state = load_checkpoint(run.last_path)
+    assert state["step"] <= steps + 3 and len(run.history) == 1
+    assert all(torch.isfinite(value).all() for value in state["learner"]["model"].values())
+    monkeypatch.undo()
+    assert len(fit(tiny_config, store, run.folder).history) == 2, "what is kept can be gone on with"
+
+
+def test_a_gradient_that_is_no_number_is_seen_in_its_own_step(store, tiny_config, tmp_path, monkeypatch):
+    real = learner_module.Learner._backward
+
+    def poisoned(self, faces, shares, known):
+        sums = real(self, faces, shares, known)
+        if self._steps_done == 5:
+            next(iter(self._plain.parameters())).grad.fill_(float("nan"))
+        self._steps_done += 1
+        return sums
+
+    monkeypatch.setattr(learner_module.Learner, "_steps_done", 0, raising=False)
+    monkeypatch.setattr(learner_module.Learner, "_backward", poisoned)
+    with pytest.raises(InputError, match=r"In step 5, .*the gradient is nan; nothing was written"):
+        fit(tiny_config, store, tmp_path / "run")
+
+
+def limited(monkeypatch, most: int) -> list[int]:
+    """A device whose memory takes ``most`` faces at a time in training; returns the sizes that it was asked for."""
+    asked, real = [], FaceModel.forward
+
+    def forward(self, pixels):
+        if self.training:
+            asked.append(len(pixels))
+            if len(pixels) > most:
+                raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+        return real(self, pixels)
+
+    monkeypatch.setattr(FaceModel, "forward", forward)
+    return asked
+
+
+def test_out_of_memory_cuts_the_batch_and_keeps_its_size(store, tiny_config, tmp_path, monkeypatch):
+    asked, lines = limited(monkeypatch, most=10), []
+    config = dataclasses.replace(tiny_config, epochs=1)
+    run = fit(config, store, tmp_path / "run", on_log=lines.append)
+    assert asked[:6] == [32, 16, 8, 8, 8, 8] and set(asked[6:]) == {8}, "tried twice, then it fits for good"
+    assert len([line for line in lines if "each batch is now cut into" in line]) == 2
+    steps = len(store.rows("train")) // config.batch_size
+    assert load_checkpoint(run.last_path)["step"] == steps == run.history[0]["step"], "as many steps as ever"
+    assert load_checkpoint(run.last_path)["learner"]["parts"] == 4, "a session that goes on need not try again"
+
+
+def test_a_device_that_cannot_hold_two_faces_is_told_so(store, tiny_config, tmp_path, monkeypatch):
+    limited(monkeypatch, most=1)
+    with pytest.raises(InputError, match=r"out of memory even with 2 faces at a time; .* smaller img_size \(now 32\)"):
+        fit(tiny_config, store, tmp_path / "run")
+
+
+def test_on_a_full_disk_training_goes_on_and_writes_when_there_is_room(
+    store, tiny_config, trained, tmp_path, monkeypatch
+):
+    calls, lines, real = [], [], os.fsync
+
+    def fsync(file):
+        calls.append(file)
+        if 2 < len(calls) < 6:  # from the second epoch on, until its last attempt
+            raise failing(errno.ENOSPC)
+        real(file)
+
+    monkeypatch.setattr(checkpoints.os, "fsync", fsync)
+    run = fit(tiny_config, store, tmp_path / "run", on_log=lines.append, save_every=0.0)
+    told = [line for line in lines if "could not be written (No space left on device)" in line]
+    assert len(told) == 3 and "training goes on" in told[0]
+    assert not list(run.folder.rglob("*.partial"))
+    for path in (Run.LAST, Run.BEST):
+        first, second = (load_checkpoint(folder / path) for folder in (run.folder, trained.folder))
+        weights = [state["learner"]["model"] if "learner" in state else state["model"] for state in (first, second)]
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+
+
+def test_a_disk_that_stays_full_is_told_at_the_end_and_costs_what_was_not_written(
+    store, tiny_config, trained, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.os, "fsync", lambda file: (_ for _ in ()).throw(failing(errno.ENOSPC)))
+        with pytest.raises(InputError, match=r"could not be written \(No space left on device\); free some space"):
+            fit(tiny_config, store, tmp_path / "run")
+    again = fit(tiny_config, store, tmp_path / "run")
+    assert [row["val_loss"] for row in again.history] == [row["val_loss"] for row in trained.history]
+
+
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.EIO, errno.ENOSPC])
+def test_a_drive_that_is_gone_or_full_does_not_end_training(store, tiny_config, tmp_path, monkeypatch, capsys, number):
+    space = Workspace(tmp_path, tmp_path / "drive", "")
+    copies = []
+
+    def copy(source, target):
+        copies.append(target)
+        raise failing(number)
+
+    monkeypatch.setattr(workspace_module.shutil, "copyfile", copy)
+    monkeypatch.setattr("helpers.ui.live.COPY_EVERY", 0.0)
+    run = LiveTraining(tiny_config, store, space, "run").train()
+    assert len(run.history) == 2 and run.best_path.exists() and len(copies) == 3
+    said = capsys.readouterr().out
+    assert f"WARNING: run could not be copied to {tmp_path / 'drive'} " in said and os.strerror(number) in said
+    assert "it is complete on this machine" in said
+
+
+def test_two_machines_that_save_the_same_run_are_told_and_neither_undoes_the_other(tmp_path):
+    first, second = (Workspace(tmp_path / name, tmp_path / "drive", "") for name in ("first", "second"))
+    folder = first.run("run")
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("1")
+    (folder / "last.previous.pt").write_text("stays here")
+    first.save(folder)
+    assert second.restore(second.run("run"))
+    assert not (second.run("run") / "last.previous.pt").exists()
+    second.save(second.run("run"))
+    second.save(second.run("run"))
+    with pytest.raises(InputError, match=r"Another session has saved run to .* end one of them"):
+        first.save(folder)
+    assert len(list((tmp_path / "drive").iterdir())) == 2, "its copies stay"
+
+
+def test_after_an_interrupt_in_the_first_epoch_the_next_cells_work(store, tiny_config, tmp_path):
+    def interrupt(done, total):
+        if done == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = fit(tiny_config, store, tmp_path / "runs" / "run", on_step=interrupt)
+    assert run.history == [] and plots.curves(run.history)._repr_png_().startswith(b"\x89PNG")
+    assert len(runs_table(run.folder.parent)) == 0
+    with pytest.raises(InputError, match="train first"):
+        load_best(run)
+    assert "start again to go on" in (run.folder / "train.log").read_text()
+
+
+def test_a_changed_config_is_refused_with_the_difference_and_a_run_of_another_version_with_a_sentence(
+    store, tiny_config, trained, tmp_path
+):
+    with pytest.raises(InputError, match=r"another config \(schedule 'restarts' -> 'cosine'; ema 0\.0 -> 0\.99\)"):
+        fit(dataclasses.replace(tiny_config, ema=0.99, schedule="cosine"), store, trained.folder)
+    other = Run.start(tmp_path / "run", tiny_config, store)
+    checkpoints.save_checkpoint(other.last_path, {"step": 3, "model": {}, "history": []})
+    with pytest.raises(InputError, match="were written by another version of this project; start a run under another"):
+        fit(tiny_config, store, tmp_path / "run")
+
+
+def test_runs_stand_side_by_side_with_what_differs(store, tiny_config, trained, tmp_path):
+    for name, lr in (("slow", 1e-5), ("fast", 1e-3)):
+        fit(dataclasses.replace(tiny_config, lr=lr, epochs=1), store, tmp_path / name)
+    (tmp_path / "broken").mkdir()
+    for name, content in (("manifest.json", "{}"), ("results.json", "{"), ("config.json", "{}")):
+        (tmp_path / "broken" / name).write_text(content)
+    table = runs_table(tmp_path)
+    assert table["what differs"][0] in ("lr 1e-05", "lr 0.001")
+    assert set(table["run"]) == {"fast (drawn faces)", "slow (drawn faces)", "broken"}
+    assert "cannot be read as JSON" in table["what differs"][table["run"] == "broken"].item()
+    best = json.loads((Path(tmp_path) / "fast" / "results.json").read_text())["best"]
+    row = table[table["run"] == "fast (drawn faces)"].iloc[0]
+    assert row["emotion %"] == round(100 * best["val_emotion_accuracy"], 1) and row["epochs"] == 1
+
+
+def test_precision_that_this_device_has_not_is_refused(store, tmp_path):
+    config = recipe("demo", precision="float16", workers=0)
+    with pytest.raises(InputError, match="'precision' is 'float16', which needs a GPU"):
+        fit(config, store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
