@@ -144,6 +144,11 @@ def _faces(args: argparse.Namespace, workspace: Workspace):
     from helpers.data.store import FaceStore, pack, packed_knobs
 
     folder, given = workspace.faces(args.faces), _given(args, DataConfig)
+    if args.data_paths and "LOCAL_RANK" in os.environ:
+        raise InputError(
+            "Several processes cannot pack at once; run python -m helpers preview with the same --data_paths first, "
+            "then this command without it."
+        )
     if args.data_paths or args.step == "download":
         paths = Path(args.data_paths or workspace.paths_file)
         if not paths.exists() and (workspace.folder / paths).exists():

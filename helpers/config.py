@@ -171,7 +171,7 @@ class TrainConfig(_Knobs):
         high=1.0,
     )
     head_epochs: int = _knob(
-        0, "Heads alone", "Epochs at the start in which a pretrained backbone is left as it is.", low=0, high=100
+        0, "Heads alone", "Epochs at the start in which a pretrained backbone's weights stay.", low=0, high=100
     )
     weight_decay: float = _knob(
         1e-4, "Weight decay", "AdamW's decoupled weight decay, on all but biases and normalisation.", low=0.0, high=1.0

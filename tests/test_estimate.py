@@ -25,11 +25,15 @@ def test_the_hours_are_those_of_each_epoch_at_its_size():
     assert estimate.epochs_within(0.0) == 1
 
 
-def test_on_a_gpu_that_costs_units_the_cost_is_told():
+def test_on_a_gpu_that_costs_units_the_cost_is_told(monkeypatch):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     estimate = Estimate(dataclasses.replace(CONFIG, first_size=1.0), 1000, {64: 1.2}, 0.0, gpu="Tesla T4")
     assert estimate.describe().startswith("6 epochs will take about 2.0 hours at most")
-    assert "on Colab about 2.1 compute units ($0.21)" in estimate.describe()
+    assert "about 2.1 compute units ($0.21)" in estimate.describe()
     assert "3 epochs will take about 60 minutes" in estimate.describe(first_epoch=3)
+    monkeypatch.delenv("COLAB_RELEASE_TAG")
+    assert "compute units" not in estimate.describe(), "Kaggle lends the same GPU for nothing"
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     assert "compute units" not in dataclasses.replace(estimate, gpu="NVIDIA GeForce RTX 3090").describe()
 
 

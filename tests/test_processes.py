@@ -3,13 +3,16 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from helpers.__main__ import main
 from helpers.config import recipe
 from helpers.training.checkpoints import load_checkpoint
 from helpers.training.run import Run
@@ -20,8 +23,9 @@ LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--npro
 """What ``accelerate launch`` calls for several GPUs; for several processes on a CPU it would want MPI."""
 
 
-def call(command: list) -> str:
-    done = subprocess.run([str(part) for part in command], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+def call(command: list, **environment) -> str:
+    command, environment = [str(part) for part in command], ENVIRONMENT | environment
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -58,24 +62,25 @@ def test_the_command_line_trains_in_two_processes_and_goes_on_in_one(store, tmp_
     (tmp_path / "config.json").write_text(json.dumps(values))
     command = ["helpers", "train", "--config", tmp_path / "config.json", "--save_dir", tmp_path, "--faces"]
     os.symlink(store.folder.parent, tmp_path / "faces")
-    ENVIRONMENT["FACE_WORKSPACE"] = str(tmp_path)
-    said = call([*LAUNCH, "--module", *command, store.folder.name])
+    said = call([*LAUNCH, "--module", *command, store.folder.name], FACE_WORKSPACE=str(tmp_path))
     assert said.count("epoch 2, loss") == 1 and "in 2 processes" in said, "one of them speaks"
     run = Run.open(tmp_path / "run-1")
     assert [row["epoch"] for row in run.history] == [1, 2] and run.best_path.exists()
     before = load_checkpoint(run.last_path)["step"]
-    said = call([sys.executable, "-m", *command, store.folder.name])
+    said = call([sys.executable, "-m", *command, store.folder.name], FACE_WORKSPACE=str(tmp_path))
     assert f"go on at step {before} of {before}" in said
 
 
 NOTEBOOK = """
 import dataclasses, sys
 from pathlib import Path
+import torch
 from helpers.config import InputError, TrainConfig
 from helpers.data.store import FaceStore
 from helpers.training.launch import fit_in_processes
 
 config, store = TrainConfig.load(Path(sys.argv[2])), FaceStore.open(Path(sys.argv[1]))
+torch.nn.functional.conv2d(torch.zeros(64, 3, 64, 64), torch.zeros(8, 3, 3, 3))  # as notebook 03 does in one session
 run = fit_in_processes(config, store, Path(sys.argv[3]), 2)
 print(len(run.history), "epochs")
 try:
@@ -89,7 +94,35 @@ def test_a_notebook_trains_in_as_many_processes_as_it_has_gpus_and_tells_what_we
     config = recipe("demo", img_size=32, epochs=2, t_0=2, head_width=16, workers=1)
     config.save(tmp_path / "config.json")
     (tmp_path / "notebook.py").write_text(NOTEBOOK)
-    said = call([sys.executable, tmp_path / "notebook.py", store.folder, tmp_path / "config.json", tmp_path / "run"])
+    where = [store.folder, tmp_path / "config.json", tmp_path / "run"]
+    said = call([sys.executable, tmp_path / "notebook.py", *where], OMP_NUM_THREADS="2")
     assert "2 epochs" in said and said.count("epoch 1, loss") == 1 and "in 2 processes" in said
     assert "error: The run 'run' was started with another config (lr 0.001 -> 0.05)" in said
     assert "told: Training in 2 processes ended early; the reason stands above" in said
+
+
+def test_an_interrupt_stops_all_processes_together_and_keeps_what_was_learned(store, tmp_path):
+    recipe("demo", img_size=32, epochs=900, head_width=16, workers=0, patience=900).save(tmp_path / "config.json")
+    (tmp_path / "notebook.py").write_text(NOTEBOOK.partition("try:")[0])
+    command = [sys.executable, tmp_path / "notebook.py", store.folder, tmp_path / "config.json", tmp_path / "run"]
+    process = subprocess.Popen([str(part) for part in command], cwd=ROOT, env=ENVIRONMENT, start_new_session=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    log = tmp_path / "run" / "train.log"
+    for _ in range(600):
+        if log.exists() and "epoch 1" in log.read_text():
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as Jupyter sends it: to the kernel and all that it has started
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, said
+    run = Run.open(tmp_path / "run")
+    step = load_checkpoint(run.last_path)["step"]
+    assert f"stopped by the user at step {step}" in log.read_text() and len(run.history) >= 1
+    assert not (run.folder / "stop").exists()
+
+
+def test_several_processes_do_not_pack_the_same_store_at_once(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("FACE_WORKSPACE", str(tmp_path))
+    assert main(["train", "--data_paths", "paths.json", "--recipe", "demo"]) == 2
+    assert "Several processes cannot pack at once; run python -m helpers preview" in capsys.readouterr().err

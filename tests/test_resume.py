@@ -14,6 +14,8 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from helpers.config import InputError, recipe
 from helpers.data.store import FaceStore
@@ -122,6 +124,20 @@ def test_a_checkpoint_cut_short_or_changed_by_a_bit_gives_way_to_the_one_before(
         assert "is damaged" in lines[0] and "the generation before it is used" in lines[0]
         assert equal(load_checkpoint(again.last_path)["learner"], load_checkpoint(unkilled.last_path)["learner"])
         assert [*map(without_times, again.history)] == [*map(without_times, unkilled.history)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_byte_of_a_checkpoint_changes_it_is_read_right_or_the_one_before_is(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("bytes") / "last.pt"
+    for step in (1, 2):
+        save_checkpoint(path, {"step": step, "weights": torch.arange(100.0) + step})
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    found = load_checkpoint(path)
+    assert found["step"] in (1, 2) and torch.equal(found["weights"], torch.arange(100.0) + found["step"])
 
 
 def test_where_no_generation_is_whole_one_sentence_says_so(tmp_path):

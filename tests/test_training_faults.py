@@ -4,11 +4,13 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from helpers import plots
 from helpers.config import InputError, recipe
@@ -19,8 +21,10 @@ from helpers.training import learner as learner_module
 from helpers.training.checkpoints import load_checkpoint
 from helpers.training.compare import runs_table
 from helpers.training.fit import fit, load_best
-from helpers.training.model import FaceModel
+from helpers.training.model import FaceModel, create_model
+from helpers.training.predict import predict
 from helpers.training.run import Run
+from helpers.training.watch import EVERY, Watch
 from helpers.ui.live import LiveTraining
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 98.00 MiB. GPU 0 has a total capacity of 14.74 GiB"
@@ -104,6 +108,91 @@ def test_out_of_memory_cuts_the_batch_and_keeps_its_size(store, tiny_config, tmp
     assert load_checkpoint(run.last_path)["learner"]["parts"] == 4, "a session that goes on need not try again"
 
 
+def test_measuring_goes_on_in_halves_where_the_device_runs_out_of_memory(store, trained, monkeypatch):
+    model, rows, sizes = load_best(trained), store.rows("validation"), []
+    whole, real = predict(model, store, rows), FaceModel.forward
+
+    def forward(self, pixels):
+        sizes.append(len(pixels))
+        if len(pixels) > 3:
+            raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+        return real(self, pixels)
+
+    monkeypatch.setattr(FaceModel, "forward", forward)
+    halved = predict(model, store, rows)
+    assert max(sizes) > 3 and torch.allclose(halved.outputs["emotion"], whole.outputs["emotion"], atol=1e-5)
+    monkeypatch.setattr(FaceModel, "forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError(OUT_OF_MEMORY)))
+    with pytest.raises(torch.OutOfMemoryError):
+        predict(model, store, rows)
+
+
+def test_a_loss_that_exploded_is_not_taken_for_the_usual_one_after_a_resume(store, tiny_config, tmp_path, monkeypatch):
+    for _ in range(2):
+        broken_losses(monkeypatch, 1e4, first=6)
+        with pytest.raises(InputError, match="where it was"):
+            fit(tiny_config, store, tmp_path / "run", save_every=0.0)
+        assert load_checkpoint(tmp_path / "run" / Run.LAST)["step"] <= 6
+        monkeypatch.undo()
+        broken_losses(monkeypatch, 1e4, first=0)  # the next session starts in the middle of it
+
+
+def test_with_loss_scaling_a_few_skipped_steps_are_normal_and_many_are_not():
+    for broken, wrong in ((2, False), (40, True)):
+        watch = Watch(torch.device("cpu"), norms=False)
+        for step in range(EVERY):
+            watch.add(step, torch.tensor(1.0), torch.tensor(float("inf") if step < broken else 1.0))
+        found = watch.look()
+        assert (found is not None) == wrong and (not wrong or "no numbers in float16" in found[1])
+
+
+def test_where_the_network_cannot_be_compiled_it_learns_without(store, tiny_config, trained, tmp_path, monkeypatch):
+    def compiled(model, **_):
+        def forward(*arguments):
+            raise TorchDynamoException("no compiler")
+
+        return forward
+
+    monkeypatch.setattr(learner_module.torch, "compile", compiled)
+    lines = []
+    config = dataclasses.replace(tiny_config, compile="on")
+    run = fit(config, store, tmp_path / "run", on_log=lines.append)
+    assert (
+        sum("torch.compile failed (TorchDynamoException): training goes on without it" in line for line in lines) == 1
+    )
+    first, second = (load_checkpoint(one.last_path)["learner"]["model"] for one in (run, trained))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_history_without_a_checkpoint_is_not_added_to(store, tiny_config, trained, tmp_path):
+    run = Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
+    shutil.rmtree(run.folder / "checkpoints")
+    assert [row["epoch"] for row in fit(tiny_config, store, run.folder).history] == [1, 2]
+
+
+def test_weights_of_an_epoch_that_no_history_tells_of_give_way_to_those_before(store, trained, tmp_path):
+    run = Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
+    good = load_checkpoint(run.best_path)
+    checkpoints.save_checkpoint(run.best_path, good | {"epoch": 3, "model": {}})  # a kill before the last checkpoint
+    assert all(torch.equal(value, good["model"][name]) for name, value in load_best(run).state_dict().items())
+
+
+def test_half_precision_keeps_the_years(tiny_config):
+    for kind in ("number", "distribution"):
+        model = create_model(dataclasses.replace(tiny_config, age_head=kind)).eval()
+        with torch.autocast("cpu", torch.bfloat16):
+            years = model(torch.randn(64, 3, 32, 32))["age"]
+        assert years.dtype == torch.float32 and len(years.unique()) > 40
+
+
+def test_bfloat16_trains_and_is_measured_in_full_precision(store, tiny_config, tmp_path):
+    run = fit(dataclasses.replace(tiny_config, precision="bfloat16"), store, tmp_path / "run")
+    assert "in bfloat16" in (run.folder / "train.log").read_text()
+    best = next(row for row in reversed(run.history) if row["best"])
+    found = predict(load_best(run), store, store.rows("validation"))
+    _, labels, answers = found.known("age")
+    assert abs(answers - labels).mean() == pytest.approx(best["val_age_mae"], abs=1e-5)
+
+
 def test_a_device_that_cannot_hold_two_faces_is_told_so(store, tiny_config, tmp_path, monkeypatch):
     limited(monkeypatch, most=1)
     with pytest.raises(InputError, match=r"out of memory even with 2 faces at a time; .* smaller img_size \(now 32\)"):
@@ -150,6 +239,7 @@ def test_a_drive_that_is_gone_or_full_does_not_end_training(store, tiny_config, 
 
     def copy(source, target):
         copies.append(target)
+        target.write_bytes(b"torn")  # what had gone through by then
         raise failing(number)
 
     monkeypatch.setattr(workspace_module.shutil, "copyfile", copy)
@@ -159,6 +249,9 @@ def test_a_drive_that_is_gone_or_full_does_not_end_training(store, tiny_config, 
     said = capsys.readouterr().out
     assert f"WARNING: run could not be copied to {tmp_path / 'drive'} " in said and os.strerror(number) in said
     assert "it is complete on this machine" in said
+    monkeypatch.undo()
+    space.save(run.folder)
+    assert len(list((tmp_path / "drive").iterdir())) == 1, "once Drive is back, so are the copies"
 
 
 def test_two_machines_that_save_the_same_run_are_told_and_neither_undoes_the_other(tmp_path):

@@ -2,10 +2,10 @@
 
     python -m tools.full_run --faces FOLDER --out OUT [--minutes 8] [--changes '{"weights": "none"}']
 
-Each call trains for at most the minutes, or, when training is over, measures on all splits, exports, and times the
-model. The run lies in ``OUT/run``; bring OUT back and carry it over again where the machine does not keep it. A
-finished OUT holds the history, the log, ``metrics.json``, every prediction, the figures and ``model.onnx``. Exit
-status: 0 done, 3 call again.
+Each call trains for about the minutes at most. The one that ends the training also measures on all splits, exports,
+and times the model, and the first one tries out some steps before it: both take some minutes more. The run lies in
+``OUT/run``; bring OUT back and carry it over again where the machine does not keep it. A finished OUT holds the
+history, the log, ``metrics.json``, every prediction, the figures and ``model.onnx``. Exit status: 0 done, 3 call again.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def work(faces: Path, out: Path, minutes: float, recipe: str, changes: dict) -> 
     if not Run.exists(folder):
         print(probe(config, store).describe())
     run = fit(config, store, folder, on_log=tqdm.write)
-    results = read_json(folder / "results.json", "what training reached")
-    if not results["finished"]:
-        print(f"{results['epochs']} of {config.epochs} epochs; call again.")
+    results = folder / "results.json"
+    if not results.exists() or not read_json(results, "what training reached")["finished"]:
+        print(f"{len(run.history)} of {config.epochs} epochs; call again.")
         return False
     metrics = evaluate(run, store, progress=bar)
     print(summary(metrics).to_string(index=False))
@@ -61,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--changes", type=json.loads, default={}, help='such as {"weights": "none", "epochs": 60}')
     options = parser.parse_args(arguments)
     try:
+        if not isinstance(options.changes, dict) or "max_minutes" in options.changes:
+            raise InputError("--changes takes a JSON object of training fields, without max_minutes: see --minutes.")
         TrainConfig.from_dict(options.changes)
         done = work(options.faces, options.out, options.minutes, options.recipe, options.changes)
     except InputError as error:

@@ -12,6 +12,7 @@ import os
 import shutil
 import tarfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class Workspace:
     def save(self, folder: Path) -> None:
         """Put a copy of a folder of the workspace into the archive, verified; does nothing without one.
 
-        Generations before (``*.previous.*``) stay here: the archive has its own.
+        Generations before (``*.previous.*``) and damaged files stay here: the archive has its own generations.
 
         Raises:
             InputError: the archive cannot be written, the copy does not read back as it was, or another session has
@@ -66,20 +67,25 @@ class Workspace:
         try:
             self._refuse_two(key, folder)
             with tarfile.open(local, "w") as tar:
-                tar.add(folder, arcname=".", filter=lambda about: None if ".previous." in about.name else about)
+                tar.add(folder, arcname=".", filter=lambda about: about if _is_needed(folder, about.name) else None)
             digest = _sha256(local)
             copy = self.archive / f"{key}.{time.time_ns()}.{digest}.tar"
             self.archive.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(local, copy)
-            if _sha256(copy) != digest:
-                raise OSError(f"{copy.name} did not read back as written")
-            self._newest[key] = copy.name
+            self._newest[key] = copy.name  # ours, whatever becomes of it
+            try:
+                shutil.copyfile(local, copy)
+                if _sha256(copy) != digest:
+                    raise OSError(f"{copy.name} did not read back as written")
+            except OSError:
+                with suppress(OSError):
+                    copy.unlink(missing_ok=True)
+                raise
             for old in self._copies(key)[_GENERATIONS:]:
                 old.unlink(missing_ok=True)
         except OSError as error:
             raise InputError(
                 f"{folder.name} could not be copied to {self.archive} ({error}); it is complete on this machine: free "
-                "some space on Drive or mount it again, then run this cell again."
+                "some space there or mount Drive again, then run this cell again."
             ) from error
         finally:
             local.unlink(missing_ok=True)
@@ -171,6 +177,13 @@ def _mount_drive() -> str | None:
     except Exception as error:
         return f"Drive was not mounted ({type(error).__name__}: {error})"
     return None if (_DRIVE / "MyDrive").exists() else "Drive was mounted without a MyDrive folder"
+
+
+def _is_needed(folder: Path, name: str) -> bool:
+    """Whether a file of a folder belongs into its copy: no damaged one, and no generation before a whole one."""
+    return ".damaged." not in name and (
+        ".previous." not in name or not (folder / name.replace(".previous.", ".")).exists()
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -69,11 +69,13 @@ def load_checkpoint(path: Path, on_damage: Callable[[str], None] = lambda line: 
                 if (bad := archive.testzip()) is not None:
                     raise zipfile.BadZipFile(f"wrong checksum of {bad}")
             state = torch.load(place, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            found.append(f"{place} is damaged ({str(error).splitlines()[0]})")
+        # A bit that has changed in the archive's directory ends in whatever the readers stumble over.
+        except Exception as error:
+            found.append(f"{place} is damaged ({(str(error).splitlines() or [type(error).__name__])[0]})")
             continue
         for sentence in found:
-            os.replace(path, path.with_suffix(".damaged.pt"))  # else the next save would make it the generation before
+            with suppress(OSError):
+                os.replace(path, path.with_suffix(".damaged.pt"))  # else the next save would make it the one before
             on_damage(f"{sentence}; the generation before it is used")
         return state
     if found:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
 import torch
 
 from helpers.config import TrainConfig
@@ -13,6 +14,7 @@ from helpers.data.loaders import EpochSampler, train_loader
 from helpers.data.store import FaceStore
 from helpers.session.gpu import UNIT_PRICE, offer_of, read_gpus
 from helpers.session.progress import Progress, silent
+from helpers.session.runtime import place
 from helpers.training.learner import Learner, computing_with, cpu_threads, make_accelerator
 from helpers.training.losses import class_weights
 from helpers.training.model import create_model
@@ -49,8 +51,12 @@ class Estimate:
     def seconds(self, first_epoch: int = 0, epochs: int | None = None) -> float:
         """Seconds from an epoch, counted from 0, to the last one of the config, or of as many ``epochs``."""
         config = self.config if epochs is None else replace(self.config, epochs=epochs)
-        each = [self.steps * self.seconds_per_step[size_at(config, n)] for n in range(first_epoch, config.epochs)]
+        each = [self.steps * self._step(size_at(config, number)) for number in range(first_epoch, config.epochs)]
         return sum(each) + self.seconds_between * len(each)
+
+    def _step(self, size: int) -> float:
+        """Seconds of a step at a size, or at the nearest one that was tried."""
+        return self.seconds_per_step[min(self.seconds_per_step, key=lambda tried: abs(tried - size))]
 
     def epochs_within(self, minutes: float) -> int:
         """The most epochs that fit into the minutes; one at least."""
@@ -66,9 +72,9 @@ class Estimate:
         long = f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
         text = f"{left} epochs will take about {long} at most ({speed:,.0f} faces/s, measuring included)"
         offer = offer_of(self.gpu)
-        if offer and offer.units:
+        if offer and offer.units and place() == "colab":
             units = minutes / 60 * offer.units
-            text += f", on Colab about {units:.1f} compute units (${units * UNIT_PRICE:.2f})"
+            text += f", about {units:.1f} compute units (${units * UNIT_PRICE:.2f})"
         return f"{text}; early stopping may end it sooner."
 
 
@@ -98,12 +104,17 @@ def probe(config: TrainConfig, store: FaceStore, progress: Progress = silent) ->
                 learner.watch.look()
                 times.append(_now(accelerator.device))
                 progress(number * (_WARM_UP + STEPS) + len(times) - 1, len(sizes) * (_WARM_UP + STEPS))
-            skipped = min(_WARM_UP, (len(times) - 1) // 2)
-            seconds[size] = (times[-1] - times[skipped]) / (len(times) - 1 - skipped)
+            seconds[size] = _usual(np.diff(times))
         between = _measuring(config, learner, store)
     progress(1, 1)
     gpus = read_gpus()
     return Estimate(config, steps, seconds, between, gpus[0].name if gpus else "")
+
+
+def _usual(steps: np.ndarray) -> float:
+    """The mean time of a step without the first ones and the slowest tenth, which are the machine's hiccups."""
+    steady = np.sort(steps[min(_WARM_UP, len(steps) // 2) :])
+    return float(steady[: max(1, len(steady) - len(steady) // 10)].mean())
 
 
 def _measuring(config: TrainConfig, learner: Learner, store: FaceStore) -> float:

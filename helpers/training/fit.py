@@ -42,11 +42,13 @@ def fit(config: TrainConfig, store: FaceStore, folder: Path, *, save_every: floa
     with accelerator.main_process_first():
         torch.manual_seed(config.seed)
         model = create_model(config, fetch_weights=not checkpoints.exists(folder / Run.LAST))
-        run = Run.start(folder, config, store)
-    run.writes, run.echo = accelerator.is_main_process, hooks.on_log
+        # Of several processes one writes; on several machines the others have no folder at all.
+        run = Run.start(folder, config, store) if accelerator.is_main_process else Run(folder, config, {}, writes=False)
+    run.echo = hooks.on_log
     with ExitStack() as stack:
         if run.writes:
             stack.enter_context(run.claim())
+            config.save(folder / "config.json")
         stack.enter_context(computing_with(cpu_threads(accelerator.device)))
         stop = stack.enter_context(_stop_request(run))
         trainer = Trainer(config, store, run, model, accelerator, hooks, save_every)
@@ -73,8 +75,14 @@ def load_best(run: Run) -> FaceModel:
         InputError: no epoch is complete, or the checkpoint is damaged.
     """
     model = create_model(run.config, fetch_weights=False)
+    best = checkpoints.load_checkpoint(run.best_path, run.log)
+    told = max((row["epoch"] for row in run.history if row["best"]), default=None)
+    before = checkpoints.previous(run.best_path)
+    if best["epoch"] != told and before.exists():  # a kill came between this file and the history
+        older = checkpoints.load_checkpoint(before, run.log)
+        best = older if older["epoch"] == told else best
     with fitting(run):
-        model.load_state_dict(checkpoints.load_checkpoint(run.best_path, run.log)["model"])
+        model.load_state_dict(best["model"])
     return model.eval()
 
 

@@ -8,8 +8,10 @@ from contextlib import contextmanager, nullcontext
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils.memory import should_reduce_batch_size
 from timm.utils import ModelEmaV3
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 
 from helpers.config import TASKS, InputError, TrainConfig
 from helpers.data.loaders import Batch, draw_seed
@@ -71,16 +73,17 @@ class Learner:
         # The layout that faces come in; it halves a step's time on a CPU.
         model = model.to(device, memory_format=torch.channels_last)
         self.config, self.steps, self.accelerator, self._log = config, steps, accelerator, log
-        self._average = ModelEmaV3(model, config.ema, use_warmup=True) if config.ema else None
-        if self._average:
-            self._average.module.requires_grad_(False)
+        # A copy in full precision, whatever the network itself will be wrapped in.
+        self._average = ModelEmaV3(model, config.ema, use_warmup=True)
+        self._average.module.requires_grad_(False)
         optimizer = make_optimizer(model.backbone, model.heads, config)
         self._rates = Rates(optimizer, config, steps)
-        if _compiles(config, device):
-            torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
-            model.compile()
         self._plain = model
         self._model, self._optimizer = accelerator.prepare(model, optimizer)
+        self._forward = self._model
+        if _compiles(config, device):
+            torch._dynamo.reset()  # its limit of variants counts those of earlier runs in the same kernel
+            self._forward = torch.compile(self._model, dynamic=False)  # one variant for each size of face
         self._weights = None if class_weights is None else class_weights.to(device)
         self.watch = Watch(device, norms=accelerator.scaler is None)
         self.sums = torch.zeros(len(TASKS), 2, dtype=torch.float64, device=device)
@@ -88,14 +91,16 @@ class Learner:
 
     @property
     def measured(self) -> FaceModel:
-        return self._average.module if self._average else self._plain
+        if not self.config.ema:
+            self._average.set(self._plain)
+        return self._average.module
 
     def state(self) -> dict:
         """Everything that a checkpoint needs."""
         scaler = self.accelerator.scaler
         return {
             "model": self._plain.state_dict(),
-            "average": self._average.module.state_dict() if self._average else None,
+            "average": self._average.module.state_dict() if self.config.ema else None,
             "optimizer": self._optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
             "sums": self.sums.cpu(),
@@ -105,7 +110,7 @@ class Learner:
     def load(self, state: dict) -> None:
         """Go on from what :meth:`state` gave; raises a RuntimeError where the network is another one."""
         self._plain.load_state_dict(state["model"])
-        if self._average:
+        if self.config.ema:
             self._average.module.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler and state["scaler"]:
@@ -124,15 +129,18 @@ class Learner:
         the step stays the same but for BatchNorm, which normalises each part by its own statistics.
 
         Raises:
-            InputError: not even two faces at a time fit the device.
+            InputError: not even two faces at a time fit the device, or the optimiser's state does not.
         """
         self.rate = self._rates.set(batch.step)
         while not self._gradients(batch, size):
             self._cut(len(batch.rows))
         norm = self.accelerator.clip_grad_norm_(self._model.parameters(), self.config.clip_norm)
-        self._optimizer.step()
+        try:
+            self._optimizer.step()
+        except torch.OutOfMemoryError as error:  # its first step makes its state, twice the size of the network
+            raise self._too_large("the optimiser's state") from error
         self._optimizer.zero_grad()
-        if self._average:
+        if self.config.ema:
             self._average.update(self._plain, batch.step + 1)
         self.watch.add(batch.step, self._loss, norm)
 
@@ -149,7 +157,14 @@ class Learner:
             for place in places:
                 with nullcontext() if place is places[-1] else self.accelerator.no_sync(self._model):
                     sums.append(self._backward(faces[place[0] : place[-1] + 1], _part(shares, place), batch.known))
-        except torch.OutOfMemoryError as error:
+        except TorchDynamoException as error:
+            self._forward = self._model
+            self._optimizer.zero_grad()
+            self._log(f"torch.compile failed ({type(error).__name__}): training goes on without it, more slowly")
+            return self._gradients(batch, size)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             if self.accelerator.num_processes > 1:
                 raise InputError(
                     f"The GPU is out of memory ({str(error).splitlines()[0]}); with several processes the batch is not "
@@ -163,7 +178,7 @@ class Learner:
 
     def _backward(self, faces: Tensor, shares: Shares, known: tuple[int, int, int]) -> Tensor:
         """Gradients of a part of the step; returns its summed losses and counts, (3, 2)."""
-        losses = task_losses(self._model(faces), shares, self.config, self._weights)
+        losses = task_losses(self._forward(faces), shares, self.config, self._weights)
         whole = {task: (total, count) for (task, (total, _)), count in zip(losses.items(), known, strict=True)}
         loss = total_loss(whole, self.config)
         # Processes' gradients are averaged, but each has divided by the count of all.
@@ -173,16 +188,25 @@ class Learner:
 
     def _cut(self, faces: int) -> None:
         if faces // (2 * self.parts) < 2:
-            raise InputError(
-                f"The GPU is out of memory even with {max(2, faces // self.parts)} faces at a time; close what else "
-                f"uses it, or choose a smaller img_size (now {self.config.img_size}) or backbone."
-            )
+            raise self._too_large(f"{max(2, faces // self.parts)} faces at a time")
         self.parts *= 2
         torch.cuda.empty_cache()
         self._log(
             f"the GPU is out of memory: each batch is now cut into {self.parts} parts of {faces // self.parts} faces, "
             "whose gradients are added up"
         )
+
+    def _too_large(self, what: str) -> InputError:
+        return InputError(
+            f"The GPU is out of memory even with {what}; close what else uses it, or choose a smaller img_size (now "
+            f"{self.config.img_size}) or backbone."
+        )
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that the device's memory is full, in the words of any of its libraries."""
+    known = isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+    return known or "ALLOC_FAILED" in str(error)
 
 
 def _part(shares: Shares, place: Tensor) -> Shares:

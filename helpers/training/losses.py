@@ -129,9 +129,9 @@ def total_loss(losses: dict[str, tuple[Tensor, Tensor | int]], config: TrainConf
         config: holds the tasks' weights.
     """
     factors = {"emotion": config.emotion_weight, "age": config.age_weight, "gender": config.gender_weight}
-    # Below one known row in shares the divisor is that share, so that a lone mixed row still counts in full.
     return sum(factors[task] * total / _positive(count) for task, (total, count) in losses.items())
 
 
 def _positive(count: Tensor | int) -> Tensor | float:
+    """Above zero, so that a task without a labelled row adds nothing; a share of a single row is left as it is."""
     return count.clamp(min=1e-6) if isinstance(count, Tensor) else max(count, 1e-6)

@@ -64,12 +64,12 @@ class FaceModel(nn.Module):
         """
         features = self.backbone.forward_head(self.backbone.forward_features(pixels), pre_logits=True)
         outputs = {task: head(features) for task, head in self.heads.items()}
+        # Years in float32 also where the rest is half as precise: bfloat16 knows none between 64 and 64.5.
         if outputs["age"].shape[1] == 1:
-            outputs["age"] = AGE_CENTRE + AGE_SPREAD * outputs["age"][:, 0]
+            outputs["age"] = AGE_CENTRE + AGE_SPREAD * outputs["age"][:, 0].float()
         else:
             outputs["age_logits"] = outputs["age"]
             years = torch.arange(AGE_BINS, dtype=torch.float32, device=pixels.device)
-            # In float32 also where the rest is half as precise: a year in a hundred would be lost to rounding.
             outputs["age"] = (outputs["age_logits"].float().softmax(dim=1) * years).sum(dim=1)
         return outputs
 

@@ -63,7 +63,7 @@ def predict(
     try:
         for batch in loader:
             batch = batch.to(device)
-            answers = model.answer(model.normalise(batch.resized(model.img_size)), flip)
+            answers = _answer(model, model.normalise(batch.resized(model.img_size)), flip)
             batches.append((batch.rows, {name: value.float().cpu() for name, value in answers.items()}, batch.targets))
             progress(len(batches), len(loader))
     finally:
@@ -74,3 +74,14 @@ def predict(
     outputs = {name: torch.cat([answers[name] for _, answers, _ in batches])[order] for name in batches[0][1]}
     labels = [torch.cat([getattr(targets, task).cpu() for _, _, targets in batches])[order] for task in TASKS]
     return Predictions(rows, outputs, Targets(*labels))
+
+
+def _answer(model: FaceModel, pixels: torch.Tensor, flip: bool) -> dict[str, torch.Tensor]:
+    """The model's answers, in halves where the device has not the memory for the whole batch."""
+    try:
+        return model.answer(pixels, flip)
+    except torch.OutOfMemoryError:
+        if len(pixels) == 1:
+            raise
+    halves = [_answer(model, part, flip) for part in pixels.chunk(2)]
+    return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}

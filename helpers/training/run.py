@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import json
 import math
@@ -37,6 +38,7 @@ class Run:
 
     LAST: ClassVar = Path("checkpoints", "last.pt")
     BEST: ClassVar = Path("checkpoints", "best.pt")
+    STOP: ClassVar = Path("stop")
 
     folder: Path
     config: TrainConfig
@@ -47,7 +49,7 @@ class Run:
 
     @classmethod
     def start(cls, folder: Path, config: TrainConfig, store: FaceStore) -> Run:
-        """Create the folder, or open it to go on where it stopped.
+        """Create the folder, or open it to go on where it stopped; the config of a run that is there is not written.
 
         Raises:
             InputError: the folder was started with another config or other faces.
@@ -56,7 +58,6 @@ class Run:
             run = cls.open(folder)
             run._check_same(config, store)
             run.config = config
-            config.save(folder / "config.json")
             return run
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         libraries = {name: version(name) for name in ("torch", "timm", "albumentations", "numpy")}
@@ -133,7 +134,7 @@ class Run:
     @property
     def stop_path(self) -> Path:
         """A file that ends training after the step under way, for when there is no button and no Ctrl-C."""
-        return self.folder / "stop"
+        return self.folder / self.STOP
 
     @contextmanager
     def claim(self):
@@ -145,7 +146,11 @@ class Run:
         with open(self.folder / ".claim", "w", encoding="utf-8") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock not kept by loader processes
-            except OSError:
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    self.log(f"this disk cannot keep a second session off this run ({error.strerror}); start none")
+                    yield
+                    return
                 raise InputError(
                     f"The run {self.folder.name!r} is being trained by another session on this machine; stop that one "
                     "first, or start a run under another name."

@@ -117,9 +117,14 @@ class Trainer:
                 )
             with fitting(self.run):
                 self.learner.load(saved.pop("learner"))
-            self.run.history = saved.pop("history")
-            self.run.write_history()
+            if not self.run.writes:
+                self.learner.sums.zero_()  # they are those of the process that wrote
+            self.run.history, self.learner.watch.level = saved.pop("history"), saved.pop("level")
             self.state = saved
+        else:
+            self.run.history = []  # lines that no checkpoint goes on from
+        if saved or self.run.history_path.exists():
+            self.run.write_history()
 
     @property
     def over(self) -> bool:
@@ -190,6 +195,8 @@ class Trainer:
         """Measure the epoch, choose the best, write everything and tell of it."""
         self.look()
         row = None
+        if self.accelerator.num_processes > 1:
+            self.learner.sums.copy_(self.accelerator.reduce(self.learner.sums, "sum"))
         if self.run.writes:
             sets = {"train": self.sample, "val": self.validation}
             row = measure_epoch(self.config, self.learner, self.store, sets)
@@ -227,6 +234,7 @@ class Trainer:
                 checkpoints.save_checkpoint(self.run.best_path, self._best)
                 self._best = None
             state = self.state | {"learner": self.learner.state(), "history": self.run.history}
+            state["level"] = self.learner.watch.level
             checkpoints.save_checkpoint(self.run.last_path, state)
             self.run.write_history()
             self.run.write_results(minutes=self.state["seconds"] / 60, finished=self.over, **self._about)

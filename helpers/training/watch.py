@@ -13,18 +13,23 @@ EVERY = 50
 EXPLODED = 20.0
 """A loss this many times that of the last look has left all reason."""
 
+_ENOUGH = 5  # losses of which a median tells something
+
 
 class Watch:
     """Keeps the losses and gradient norms of the last steps on the device until they are looked at.
 
     Args:
         device: where losses are computed.
-        norms: whether a norm that is no number is an error; with loss scaling it only skips the step.
+        norms: whether a norm that is no number is an error; with loss scaling it only skips the step, now and then.
+
+    Attributes:
+        level: the lowest median loss of any look so far.
     """
 
     def __init__(self, device: torch.device, norms: bool):
         self._kept = torch.zeros(EVERY, 2, device=device)
-        self._norms, self._steps, self._level = norms, [], math.inf
+        self._norms, self._steps, self.level = norms, [], math.inf
 
     def add(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
         """Keep a step's loss and gradient norm, both scalars on the device."""
@@ -52,8 +57,10 @@ class Watch:
                 return step, f"the loss is {loss}"
             if self._norms and not math.isfinite(norm):
                 return step, f"the gradient is {norm}"
-            if loss > EXPLODED * self._level:
-                return step, f"the loss is {loss:.3g} where it was {self._level:.3g}"
-        if steps:
-            self._level = statistics.median(loss for loss, _ in kept)
+            if loss > EXPLODED * self.level:
+                return step, f"the loss is {loss:.3g} where it was {self.level:.3g}"
+        if len(steps) == EVERY and 2 * sum(not math.isfinite(norm) for _, norm in kept) > EVERY:
+            return steps[0], "most gradients from here on are no numbers in float16"
+        if len(steps) >= _ENOUGH:
+            self.level = min(self.level, statistics.median(loss for loss, _ in kept))
         return None

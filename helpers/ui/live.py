@@ -43,24 +43,29 @@ class LiveTraining:
 
     def estimate(self) -> str:
         """Time and cost of what is left of the run, from steps that are tried out and thrown away."""
-        found = probe_elsewhere(self._config, self._store) if self._gpus > 1 else probe(
-            self._config, self._store, bar("Trying out"))  # fmt: skip
         done = len(Run.open(self._folder).history) if Run.exists(self._folder) else 0
-        together = f" (on one of {self._gpus} GPUs; together they are faster)" if self._gpus > 1 else ""
-        return found.describe(done) + together if done < self._config.epochs else "The run is complete."
+        if done >= self._config.epochs:
+            return "The run is complete."
+        if self._gpus > 1:
+            found = probe_elsewhere(self._config, self._store).describe(done)
+            return f"{found} That is on one of {self._gpus} GPUs; together they are faster."
+        return probe(self._config, self._store, bar("Trying out")).describe(done)
 
     def train(self) -> Run:
         """Train, or go on with the run where it stopped; returns it with what there is, stopped early or not."""
         if Run.exists(self._folder) and (run := Run.open(self._folder)).history:
             self._draw(run)
-        if self._gpus > 1:
-            run = fit_in_processes(self._config, self._store, self._folder, self._gpus)
-        else:
-            hooks = {"on_epoch": self._draw, "on_save": self._keep, "on_log": tqdm.write}
-            run = fit(self._config, self._store, self._folder, on_step=EpochBars(self._config.epochs), **hooks)
-        if self._board:
-            self._board.finish(run)
-        self._copy(run)
+        try:
+            if self._gpus > 1:
+                run = fit_in_processes(self._config, self._store, self._folder, self._gpus)
+            else:
+                hooks = {"on_epoch": self._draw, "on_save": self._keep, "on_log": tqdm.write}
+                run = fit(self._config, self._store, self._folder, on_step=EpochBars(self._config.epochs), **hooks)
+            if self._board:
+                self._board.finish(run)
+        finally:  # what there is of it, when training ended with an error too
+            if Run.exists(self._folder):
+                self._copy(Run.open(self._folder))
         return run
 
     def _draw(self, run: Run) -> None:

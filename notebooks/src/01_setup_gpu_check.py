@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 01 Set-up and GPU check
 #
-# Finds out where you are and what this machine can do. It takes nothing in, leaves an opened workspace, and takes about
-# a minute on any machine. Every notebook of the series starts with the same set-up cell, so each one can be opened on a
-# new machine.
+# Finds out where you are and what this machine can do. It takes nothing in, leaves an opened workspace, and takes
+# about a minute on any machine. Every notebook of the series starts with the same set-up cell, so each one can be
+# opened on a new machine.
 
 # %% [markdown]
 # ## What this machine means for you
@@ -22,9 +22,9 @@ print(f"To start with on this machine: {config.backbone} at {config.img_size} px
 # %% [markdown]
 # ## Which GPU to ask for
 #
-# Hours and compute units of the whole `production` recipe on all four datasets, at most: its faces are smaller at first,
-# and early stopping may end it sooner. The speeds are computed from a published benchmark of another GPU, not measured here. Rates are what users saw and
-# change; *View resources* in Colab's menu shows yours.
+# Hours and compute units of the whole `production` recipe on all four datasets, at most: its faces are smaller at
+# first, and early stopping may end it sooner. The speeds are computed from a published benchmark of another GPU, not
+# measured here. Rates are what users saw and change; *View resources* in Colab's menu shows yours.
 
 # %%
 from helpers.config import TRAINING_FACES, recipe

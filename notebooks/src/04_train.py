@@ -2,9 +2,9 @@
 # # 04 Train
 #
 # Trains one network with three heads: emotion, age and gender. It takes the packed store of notebook 02 and leaves a
-# run folder with the best checkpoint, the history and the curves (on Colab with a copy on Drive). How long it takes is
-# estimated on your machine before it starts; a T4 has not been measured yet. When the session is cut, open this notebook
-# again and choose Run all: it goes on where it was, to the same result as if nothing had happened.
+# run folder with the best checkpoint, the history and the curves (on Colab with a copy on Drive). How long it takes
+# is estimated on your machine before it starts; a T4 has not been measured yet. When the session is cut, open this
+# notebook again and choose Run all: it goes on where it was, to the same result as if nothing had happened.
 
 # %% tags=["parameters"] cellView="form"
 # @title Parameters
@@ -27,12 +27,13 @@ store = FaceStore.open(workspace.faces(FACES))
 # %% [markdown]
 # ## Choose the knobs
 #
-# The panel starts with the recipe: `production` (what `auto` takes on a GPU), `quick` (the same in about 15 minutes of a
-# T4, unmeasured), `seed` (what this project grew from, for comparison), `small` (what `auto` takes without a GPU) or
-# `demo` (for the drawn faces). The batch size fits the GPU, and `CHANGES` is a dict of fields that win over the recipe,
-# for example `{"epochs": 20}`. Another start of the weights brings the learning rates that suit it. A run that is already
-# there goes on with the config it was started with: changes to anything but `workers` and `max_minutes` are refused, and
-# the difference is shown. Without a click the values stay as they are, so Run all works.
+# The panel starts with the recipe: `production` (what `auto` takes on a GPU), `quick` (the same in about 15 minutes
+# of a T4, unmeasured), `seed` (what this project grew from, for comparison), `small` (what `auto` takes without a
+# GPU) or `demo` (for the drawn faces). The batch size fits the GPU, and `CHANGES` is a dict of fields that win over
+# the recipe, for example `{"epochs": 20}`. Another start of the weights brings the learning rates that suit it. A run
+# that is already there goes on with the config it was started with: changes to anything but `workers` and
+# `max_minutes` are refused, and the difference is shown. Without a click the values stay as they are, so Run all
+# works.
 
 # %%
 from helpers.training.run import Run
@@ -44,8 +45,8 @@ panel
 # %% [markdown]
 # ## How long will it take?
 #
-# Some steps are tried out with these faces at each size, and thrown away: about a minute that tells you the hours, and
-# on Colab the compute units, before you spend them.
+# Some steps are tried out with these faces at each size, and thrown away: about a minute that tells you the hours,
+# and on Colab the compute units, before you spend them.
 
 # %%
 from helpers.ui.live import LiveTraining
@@ -56,10 +57,10 @@ print(live.estimate())
 # %% [markdown]
 # ## Train
 #
-# Stop with the cell's stop button whenever you like (or make a file called `stop` in the run's folder): the step under
-# way is finished and everything is kept. Run the cell again to go on. Checkpoints are written after each epoch and every
-# five minutes. The best one is chosen on the validation split; the test split is not touched here. On several GPUs, as
-# on Kaggle, each gets its own process, and the log stands in for the live curves.
+# Stop with the cell's stop button whenever you like (or make a file called `stop` in the run's folder): the step
+# under way is finished and everything is kept. Run the cell again to go on. Checkpoints are written after each epoch
+# and every five minutes. The best one is chosen on the validation split; the test split is not touched here. On
+# several GPUs, as on Kaggle, each gets its own process, and the log stands in for the live curves.
 
 # %%
 run = live.train()
@@ -104,6 +105,7 @@ if TENSORBOARD:
 # %% [markdown]
 # ## What you should see
 #
-# How long it will take; how many parameters the network has; two bars, for the epoch and for all of them; one line per
-# epoch (with the GPU's temperature, and whether heat slows it down); six curves with a dashed line at the best epoch, the
-# last epochs and all runs as tables. `results.json` and `train.log` in the run's folder hold the same for later.
+# How long it will take; how many parameters the network has; two bars, for the epoch and for all of them; one line
+# per epoch (with the GPU's temperature, and whether heat slows it down); six curves with a dashed line at the best
+# epoch, the last epochs and all runs as tables. `results.json` and `train.log` in the run's folder hold the same for
+# later.
