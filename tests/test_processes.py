@@ -34,7 +34,7 @@ def call(command: list, **environment) -> str:
 def steps(store, tmp_path_factory) -> dict[str, dict]:
     """One step of the whole batch, of its two halves in turn, and of two processes; BatchNorm in evaluation mode."""
     folder = tmp_path_factory.mktemp("steps")
-    config = recipe("production", backbone="test_resnet", weights="none", img_size=32, batch_size=30, head_width=16,
+    config = recipe("production", backbone="test_resnet", weights="none", img_size=32, batch_size=33, head_width=16,
                     workers=0, augment=0.0, mix_probability=0.0, dropout_in=0.0, dropout_hidden=0.0,
                     clip_norm=100.0, class_weights=1.0, warmup=0.0)  # fmt: skip
     config.save(folder / "config.json")
@@ -50,7 +50,7 @@ def test_a_step_in_parts_or_in_processes_is_the_step_of_the_whole_batch(steps, w
     whole, other = steps["whole"], steps[way]
     if way == "processes":
         share = other["known"] / whole["known"]
-        assert (share < 1).all() and (share - 0.5).abs().max() > 0.05, "each has a part, and labels are unevenly shared"
+        assert (share < 1).all() and (share - 0.5).abs().max() > 0.04, "each has a part, and labels are unevenly shared"
     for name in ("weights", "moments"):
         first, second = (torch.cat([value.flatten() for value in step[name].values()]) for step in (whole, other))
         assert ((first - second).norm() / first.norm()).item() <= 1e-5, name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import deque
 
 import torch
 
@@ -24,12 +25,13 @@ class Watch:
         norms: whether a norm that is no number is an error; with loss scaling it only skips the step, now and then.
 
     Attributes:
-        level: the lowest median loss of any look so far.
+        level: the lowest that the median of the last losses has been.
     """
 
     def __init__(self, device: torch.device, norms: bool):
         self._kept = torch.zeros(EVERY, 2, device=device)
         self._norms, self._steps, self.level = norms, [], math.inf
+        self._recent: deque[float] = deque(maxlen=EVERY)
 
     def add(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
         """Keep a step's loss and gradient norm, both scalars on the device."""
@@ -61,6 +63,7 @@ class Watch:
                 return step, f"the loss is {loss:.3g} where it was {self.level:.3g}"
         if len(steps) == EVERY and 2 * sum(not math.isfinite(norm) for _, norm in kept) > EVERY:
             return steps[0], "most gradients from here on are no numbers in float16"
-        if len(steps) >= _ENOUGH:
-            self.level = min(self.level, statistics.median(loss for loss, _ in kept))
+        self._recent.extend(loss for loss, _ in kept)
+        if len(self._recent) >= _ENOUGH:
+            self.level = min(self.level, statistics.median(self._recent))
         return None
