@@ -15,6 +15,7 @@ from helpers.evaluation.report import evaluate, summary
 from helpers.evaluation.verdict import verdict, verdict_table
 from helpers.export.onnx_export import export, open_session
 from helpers.metrics import proportion
+from helpers.training.checkpoints import previous
 from helpers.training.fit import load_best
 from helpers.training.model import Reader
 from helpers.training.run import Run
@@ -86,6 +87,9 @@ def test_evaluating_or_exporting_too_early_says_which_notebook_comes_first(store
         export(run, store)
     assert not (run.folder / "model.onnx").exists()
     run.best_path.unlink()
+    load_best(run)
+    assert "the weights of epoch 2, the best, are gone; those of epoch 1 are" in (run.folder / "train.log").read_text()
+    previous(run.best_path).unlink()
     with pytest.raises(InputError, match="until one epoch is complete"):
         evaluate(run, store)
 

@@ -13,6 +13,7 @@ from helpers.config import CRITERIA, RECIPES, DataConfig, TrainConfig
 from helpers.data.augment import TECHNIQUES
 from helpers.data.sources import SOURCES
 from helpers.session.gpu import OFFERS
+from helpers.training.run import Run
 from tools.run_notebooks import run_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -121,7 +122,8 @@ def known(span: str, made: set[str]) -> bool:
     things = {*KNOBS, *parameters(), *RECIPES, *TECHNIQUES, *SOURCES, *made, "auto"}
     things |= {source.handle for source in SOURCES.values()}
     choices = {choice for knob in KNOBS.values() for choice in knob.metadata.get("choices", ())}
-    texts = {"file, emotion, age, gender", "# @title Parameters", "!"}  # a CSV's header, a cell's first line, a shell's
+    # A CSV's header, a cell's first line, a shell's, and the file that a user makes to stop a run.
+    texts = {"file, emotion, age, gender", "# @title Parameters", "!", str(Run.STOP)}
     return span in things | choices | texts or (ROOT / span).exists()
 
 

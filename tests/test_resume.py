@@ -127,7 +127,7 @@ def test_a_checkpoint_cut_short_or_changed_by_a_bit_gives_way_to_the_one_before(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data())
+@given(data=st.data())
 def test_whatever_byte_of_a_checkpoint_changes_it_is_read_right_or_the_one_before_is(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("bytes") / "last.pt"
     for step in (1, 2):

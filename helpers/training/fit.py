@@ -81,6 +81,8 @@ def load_best(run: Run) -> FaceModel:
     if best["epoch"] != told and before.exists():  # a kill came between this file and the history
         older = checkpoints.load_checkpoint(before, run.log)
         best = older if older["epoch"] == told else best
+    if told and best["epoch"] != told:
+        run.log(f"the weights of epoch {told}, the best, are gone; those of epoch {best['epoch']} are used")
     with fitting(run):
         model.load_state_dict(best["model"])
     return model.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -33,19 +34,22 @@ def fit_in_processes(config: TrainConfig, store: FaceStore, folder: Path, proces
     # What a run in this process may have left is refused by the launcher.
     AcceleratorState._reset_state(reset_partial_state=True)
     failed: list[Exception] = []
+    done = threading.Event()  # a join that is interrupted takes the thread for ended
 
     def launch() -> None:
         try:
             notebook_launcher(_fit, (config, store.folder, folder), num_processes=processes)
         except (RuntimeError, ChildFailedError) as error:
             failed.append(error)
+        finally:
+            done.set()
 
     # In the main thread the launcher would take the interrupt itself, and end the processes in the middle of a step.
-    thread = threading.Thread(target=launch)
-    thread.start()
-    while thread.is_alive():
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.ERROR)  # it warns of just that
+    threading.Thread(target=launch).start()
+    while not done.is_set():
         try:
-            thread.join()
+            done.wait()
         except KeyboardInterrupt:
             (folder / Run.STOP).touch()
     if failed:

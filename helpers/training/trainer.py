@@ -31,6 +31,13 @@ HISTORY_SAMPLE_ROWS = 500
 SAVE_EVERY = 300.0
 """Seconds between two checkpoints within an epoch: so much is lost when a machine goes."""
 
+_KEPT: list[Learner] = []
+"""Learners of several processes, kept until the process ends.
+
+Freed at once, gloo's destructor waits for its thread while that waits for the interpreter's lock to free the last
+message: seen as a hang with torch 2.11.
+"""
+
 
 @dataclass
 class Hooks:
@@ -259,6 +266,7 @@ class Trainer:
         if self.accelerator.num_processes > 1:
             self.accelerator.wait_for_everyone()
             self.accelerator.end_training()
+            _KEPT.append(self.learner)
 
     def _tick(self) -> None:
         """Count the time that went by since the last call."""
