@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import torch
@@ -56,39 +56,49 @@ class Hooks:
     on_log: Callable[[str], None] = lambda line: None
 
 
-@dataclass
 class Trainer:
     """A run under way: its learner, how far it is, and what is not written yet.
 
+    Args:
+        config: what is trained.
+        store: the faces.
+        run: the run's folder, opened; what its last checkpoint holds is loaded.
+        model: a new network for it.
+        accelerator: device, processes and precision.
+        hooks: what is called meanwhile.
+        save_every: seconds between two checkpoints within an epoch.
+
     Attributes:
+        learner: the network and all that changes with it.
+        steps: of an epoch.
         state: what a checkpoint holds besides the learner's: ``step`` (how many are done), ``seconds``, and of the
             choice of the best epoch ``best``, ``mark`` and ``stale`` (see :func:`helpers.training.epochs.judge`).
         stopped: whether the user asked to stop.
     """
 
-    config: TrainConfig
-    store: FaceStore
-    run: Run
-    model: FaceModel
-    accelerator: Accelerator
-    hooks: Hooks
-    save_every: float
-    state: dict = field(init=False)
-    stopped: bool = field(init=False, default=False)
-
-    def __post_init__(self):
-        config, store, run = self.config, self.store, self.run
+    def __init__(
+        self,
+        config: TrainConfig,
+        store: FaceStore,
+        run: Run,
+        model: FaceModel,
+        accelerator: Accelerator,
+        hooks: Hooks,
+        save_every: float,
+    ):
+        self.config, self.store, self.run, self.accelerator = config, store, run, accelerator
+        self.hooks, self.save_every, self.stopped = hooks, save_every, False
         self.rows, self.validation = store.rows("train"), store.rows("validation")
         self.sample = store.fixed_sample("train", HISTORY_SAMPLE_ROWS)
         self.steps = EpochSampler(self.rows, config.batch_size, config.seed).steps_per_epoch
         weights = class_weights(store.labels("emotion")[self.rows], config.class_weights)
-        self.learner = Learner(config, self.model, self.steps, self.accelerator, weights, run.log)
+        self.learner = Learner(config, model, self.steps, accelerator, weights, run.log)
         self._restore()
         self._best: dict | None = None  # weights of the best epoch that are not on the disk yet
         self._unsaved: str | None = None
         self._first, self._opened = self.state["step"], time.monotonic()
         self._clock = self._saved = time.monotonic()
-        parameters, trainable = parameter_counts(self.model)
+        parameters, trainable = parameter_counts(model)
         self._about = {"parameters": parameters, "trainable_parameters": trainable}
         self._about |= {"training_faces": len(self.rows), "validation_faces": len(self.validation)}
         self._say_hello(parameters, trainable)
