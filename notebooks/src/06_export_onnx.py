@@ -60,7 +60,7 @@ verdict_table(verdict(run.read_metrics(), run.manifest["drawn"]))
 # %%
 from helpers.session.workspace import offer_download
 
-print(*(f"{path.name}: {path}" for path in sorted(run.folder.iterdir())), sep="\n")
+print(*(f"{path.name}: {path}" for path in sorted(run.folder.glob("[!.]*"))), sep="\n")
 offer_download(run.folder / "model.onnx")
 
 # %% [markdown]
