@@ -7,6 +7,7 @@ import torch
 
 from helpers.config import recipe
 from helpers.session.gpu import OFFERS, offer_of
+from helpers.training import estimate as estimate_module
 from helpers.training.checkpoints import load_checkpoint
 from helpers.training.estimate import Estimate, probe
 from helpers.training.fit import fit
@@ -44,11 +45,18 @@ def test_a_gpu_is_found_among_the_offers_by_the_driver_s_name():
     assert len(OFFERS) >= len(names)
 
 
+def test_a_slow_machine_is_not_kept_waiting(store, tiny_config, monkeypatch):
+    monkeypatch.setattr(estimate_module, "ENOUGH", 0.0)
+    seen = []
+    assert probe(tiny_config, store, lambda done, total: seen.append(done)).seconds() > 0
+    assert seen == [1, 2, 3, 26], "three steps, and the bar is full"
+
+
 def test_a_run_after_an_estimate_is_the_run_without_one(store, tiny_config, trained, tmp_path):
     seen = []
     threads = torch.get_num_threads()
     found = probe(tiny_config, store, lambda done, total: seen.append((done, total)))
-    assert torch.get_num_threads() == threads and seen[-1] == (1, 1)
+    assert torch.get_num_threads() == threads and seen[-1] == (26, 26)
     assert set(found.seconds_per_step) == {32} and found.seconds() > 0
     run = fit(tiny_config, store, tmp_path / "run")
     first, second = (load_checkpoint(one.last_path)["learner"]["model"] for one in (run, trained))

@@ -307,6 +307,33 @@ def test_each_line_of_the_log_is_also_handed_out(store, tiny_config, tmp_path):
     assert lines[0].startswith("start with step 0") and lines[1].startswith("epoch 1")
 
 
+@pytest.mark.parametrize(
+    ("gaps", "words"),
+    [
+        ([5, 9.9], None),
+        ([5, 11], "begins to learn its training faces by heart"),
+        ([11, 12], None),
+        ([11, 21], "stop here, since the best epoch is kept"),
+        ([25, 22], None),
+        ([25, 15], None),
+        ([None, 30], "has learned its training faces by heart"),
+        ([30, None], None),
+    ],
+)
+def test_a_gap_that_passes_ten_or_twenty_points_is_told_once_with_what_to_change(gaps, words):
+    history = [{"train_emotion_accuracy": None if gap is None else 0.5 + gap / 100, "val_emotion_accuracy": 0.5}
+               for gap in gaps]  # fmt: skip
+    said = epochs_module.gap_advice(history, recipe("production"))
+    assert (words in said and "augment (now 0.5)" in said) if words else said == ""
+
+
+def test_the_gap_s_sentence_stands_in_the_log(store, tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer_module, "gap_advice", lambda history, config: f"the gap of epoch {len(history)}")
+    lines = []
+    fit(tiny_config, store, tmp_path / "run", on_log=lines.append)
+    assert [line for line in lines if "the gap of epoch" in line] == ["the gap of epoch 1", "the gap of epoch 2"]
+
+
 def test_a_hot_gpu_stands_in_the_history_and_in_the_log(store, tiny_config, tmp_path, monkeypatch):
     gpus = (Gpu("Tesla T4", 16.1, 61), Gpu("Tesla T4", 16.1, 89, "heat"))
     monkeypatch.setattr(epochs_module, "read_gpus", lambda: gpus)

@@ -81,10 +81,15 @@ def gap(row: dict) -> float | None:
     return None if None in pair else pair[0] - pair[1]
 
 
-def gap_advice(row: dict, config: TrainConfig) -> str:
-    """What to change, in a sentence, where the gap has passed its bound or twice that; else nothing."""
-    points, bound = 100 * (gap(row) or 0.0), CRITERIA["gap"].bound
-    if points <= bound:
+def gap_advice(history: list[dict], config: TrainConfig) -> str:
+    """What to change, in a sentence, where the gap has passed its bound or twice that in the last epoch; else nothing.
+
+    Args:
+        history: of the run; what has been said of an earlier epoch is not said again.
+    """
+    bound = CRITERIA["gap"].bound
+    *before, points = [100 * (gap(row) or 0.0) for row in history]
+    if points <= bound or any(points <= 2 * bound or earlier > 2 * bound for earlier in before if earlier > bound):
         return ""
     raised = f"augment (now {config.augment:g}), mix_probability ({config.mix_probability:g}) or dropout_in "
     raised += f"({config.dropout_in:g})"

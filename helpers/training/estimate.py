@@ -25,6 +25,9 @@ from helpers.training.trainer import HISTORY_SAMPLE_ROWS
 STEPS = 20
 """Steps that are timed at each size."""
 
+ENOUGH = 30.0
+"""Seconds after which fewer steps at a size have to do."""
+
 _WARM_UP = 6  # the first steps of a size are slower, and begin with batches that the loader had ready
 
 _PREDICTED = 1024
@@ -93,20 +96,21 @@ def probe(config: TrainConfig, store: FaceStore, progress: Progress = silent) ->
     model = create_model(config, fetch_weights=False)
     weights = class_weights(store.labels("emotion")[rows], config.class_weights)
     learner = Learner(config, model, steps, accelerator, weights)
-    seconds = {}
+    seconds, each = {}, _WARM_UP + STEPS
     with computing_with(cpu_threads(accelerator.device)):
         for number, size in enumerate(sizes):
             learner.train()
-            loader = train_loader(store, rows, config, first_step=0, size=size)
             times = [_now(accelerator.device)]
-            for batch in islice(loader, _WARM_UP + STEPS):
+            for batch in islice(train_loader(store, rows, config, first_step=0, size=size), each):
                 learner.step(batch, size)
                 learner.watch.look()
                 times.append(_now(accelerator.device))
-                progress(number * (_WARM_UP + STEPS) + len(times) - 1, len(sizes) * (_WARM_UP + STEPS))
+                progress(number * each + len(times) - 1, len(sizes) * each)
+                if len(times) > 3 and times[-1] - times[0] > ENOUGH:
+                    break
             seconds[size] = _usual(np.diff(times))
         between = _measuring(config, learner, store)
-    progress(1, 1)
+    progress(len(sizes) * each, len(sizes) * each)
     gpus = read_gpus()
     return Estimate(config, steps, seconds, between, gpus[0].name if gpus else "")
 

@@ -231,7 +231,7 @@ class Trainer:
             self._best = {"model": weights, "epoch": row["epoch"]}
         self.save()
         self.run.log(describe(row))
-        if advice := gap_advice(row, self.config):
+        if advice := gap_advice(self.run.history, self.config):
             self.run.log(advice)
         if self.run.writes:
             self.hooks.on_epoch(self.run)
