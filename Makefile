@@ -3,19 +3,23 @@ PYTHON ?= python3
 PYTHON313 ?= $(firstword $(shell for p in python3.13 $$HOME/.pyenv/versions/3.13*/bin/python3.13; do \
 	$$p -c '' 2>/dev/null && echo $$p; done))
 
-.PHONY: demo test lint notebooks colab bench constraints clean
+.PHONY: demo test explore lint notebooks colab bench constraints clean
 
 demo: .venv/installed  ## draw faces, run notebooks 01 to 06, say what was reached and where it lies
 	.venv/bin/python -m tools.run_notebooks
 
-test: lint .venv/installed  ## lint, the check of generated files and all tests
+test: lint .venv/installed  ## lint, the check of generated files and all tests, with the same draws on every run
 	.venv/bin/python -m pytest
 	@if [ -n "$(PYTHON313)" ]; then $(MAKE) --no-print-directory colab; \
 	else echo "skipped: the notebooks on Colab's Python, since no python3.13 was found"; fi
 
+explore: .venv/installed  ## fresh draws of the property tests; keep what they find as @example
+	.venv/bin/python -m pytest --hypothesis-profile=explore -m hypothesis
+
 lint: .venv/installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/mypy
 	.venv/bin/python -m tools.build_notebooks --check
 
 notebooks: .venv/installed  ## build the notebooks, the guide and README's table from notebooks/src

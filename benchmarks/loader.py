@@ -51,7 +51,10 @@ class PlainFaces(Dataset):
         names = store.faces.loc[rows, ["dataset", "name"]].itertuples(index=False)
         self.paths = [str(Path(sources[dataset]["folder"]) / name) for dataset, name in names]
         self.store, self.rows, self.files = store, rows, files
-        self.augmenter, self.size = Augmenter(config.augment, config.augment_without), config.img_size
+        self.augmenter, self.size = (
+            Augmenter(config.augmentation.augment, config.augmentation.augment_without),
+            config.model.img_size,
+        )
         self.augmenter.prepare([self.size])
         self.warps = cpu_warps()
 
@@ -60,7 +63,7 @@ class PlainFaces(Dataset):
 
     def __getitem__(self, index: int) -> torch.Tensor:
         if self.files:
-            face = cv2.cvtColor(cv2.imread(self.paths[index]), cv2.COLOR_BGR2RGB)
+            face = cv2.cvtColor(np.asarray(cv2.imread(self.paths[index])), cv2.COLOR_BGR2RGB)
         else:
             face = self.store.image(self.rows[index])
         face = cv2.resize(face, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
@@ -73,7 +76,7 @@ class WarpingAugmenter(Augmenter):
     """All techniques at the face's own size, the warps included: what warping where the network runs is worth."""
 
     def __init__(self, config: TrainConfig):
-        super().__init__(config.augment, config.augment_without)
+        super().__init__(config.augmentation.augment, config.augmentation.augment_without)
         self.cpu_warps = cpu_warps()
 
     def __call__(self, face: np.ndarray) -> np.ndarray:
@@ -83,9 +86,16 @@ class WarpingAugmenter(Augmenter):
 def own_size(store: FaceStore, rows: np.ndarray, config: TrainConfig) -> DataLoader:
     """This project's batches, but with every technique on the CPU."""
     augmenter = WarpingAugmenter(config)
-    augmenter.prepare({min(side, config.img_size) for side in store.sides})
-    batches = FaceBatches(store, augmenter, config.seed, shrink_to=config.img_size)
-    return make_loader(batches, EpochSampler(rows, config.batch_size, config.seed), config.workers)
+    size, seed = config.model.img_size, config.run.seed
+    augmenter.prepare({min(side, size) for side in store.sides})
+    batches = FaceBatches(store, augmenter, seed, shrink_to=size)
+    return make_loader(batches, EpochSampler(rows, config.data.batch_size, seed), config.data.workers)
+
+
+def packed(store: FaceStore, rows: np.ndarray, config: TrainConfig) -> DataLoader:
+    """This project's batches, as training takes them."""
+    size, seed = config.model.img_size, config.run.seed
+    return train_loader(store, rows, config.data, config.augmentation, seed=seed, size=size)
 
 
 def equally_strong(store: FaceStore, size: int, picture: Path | None) -> dict[str, tuple[float, float]]:
@@ -94,11 +104,11 @@ def equally_strong(store: FaceStore, size: int, picture: Path | None) -> dict[st
     Warps are left out: both sides draw them from the same limits.
     """
     faces = [store.image(row) for row in store.examples("train", 8)]
-    found, images, captions = {}, [], []
+    found, images, captions = {}, list[np.ndarray](), list[str]()
     for name, technique in TECHNIQUES.items():
         if technique.build is None:
             continue
-        kept = ([], [])
+        kept: tuple[list[float], list[float]] = ([], [])
         for number, face in enumerate(faces):
             large = cv2.resize(face, (size, size), interpolation=cv2.INTER_LINEAR)
             for seed in range(4):
@@ -129,10 +139,10 @@ def main() -> None:
     made.add_argument("--picture", type=Path, help="write the techniques at both sizes, side by side, as a PNG")
     options = made.parse_args()
     config = recipe("seed", workers=options.workers)
-    model = create_model(recipe("seed", weights="none"))
+    model = create_model(recipe("seed", weights="none").model)
     with opened(options.faces) as store:
         rows = store.rows("train")
-        order = np.concatenate([chosen for _, chosen in EpochSampler(rows, 64, config.seed)])
+        order = np.concatenate([chosen for _, chosen in EpochSampler(rows, 64, config.run.seed)])
 
         def timed(loader, work=lambda batch: None) -> float:
             """Faces a second from the first batch on, when the processes are up."""
@@ -148,20 +158,20 @@ def main() -> None:
 
         def device_part(batch) -> None:
             with torch.no_grad():
-                model.normalise(batch.resized(config.img_size))
+                model.normalise(batch.resized(config.model.img_size))
 
         bare = recipe("seed", augment=0.0, workers=options.workers)
         ways = {
             "plain": lambda: plain(files=True),
             "from the packed store": lambda: plain(files=False),
             "at the face's own size": lambda: timed(own_size(store, rows, config)),
-            "packed": lambda: timed(train_loader(store, rows, config)),
-            "packed + device part": lambda: timed(train_loader(store, rows, config), device_part),
-            "packed, no techniques": lambda: timed(train_loader(store, rows, bare)),
+            "packed": lambda: timed(packed(store, rows, config)),
+            "packed + device part": lambda: timed(packed(store, rows, config), device_part),
+            "packed, no techniques": lambda: timed(packed(store, rows, bare)),
         }
         found = paired(options.rounds, ways)
         print(f"\n{'technique':24}{'features kept at 224 px':>26}{'at own size':>14}")
-        for name, pair in equally_strong(store, config.img_size, options.picture).items():
+        for name, pair in equally_strong(store, config.model.img_size, options.picture).items():
             print(f"{name:24}{pair[0]:26.2f}{pair[1]:14.2f}")
         print(f"\n{'faces/s, median of ' + str(options.rounds):28} {'':>8}  times plain")
         for name, values in found.items():

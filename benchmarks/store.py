@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.common import finish, opened, parser
-from helpers.config import DataConfig, recipe
+from helpers.config import PackConfig, recipe
 from helpers.data.sources import SCHEMA
 from helpers.data.store import FaceStore, pack, write_files
 
@@ -42,13 +42,15 @@ def measure(folder: Path, workers: int) -> dict[str, float]:
 
     start = time.perf_counter()
     store = FaceStore.open(folder)
-    loader = iter(train_loader(store, store.rows("train"), recipe("seed", workers=workers)))
+    config = recipe("seed", workers=workers)
+    size, seed = config.model.img_size, config.run.seed
+    loader = iter(train_loader(store, store.rows("train"), config.data, config.augmentation, seed=seed, size=size))
     next(loader)
     first = time.perf_counter() - start
     for _ in islice(loader, BATCHES):
         pass
     children = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
-    return {"first_batch_s": first, "anon_mb": sum(_private(int(pid)) for pid in [os.getpid(), *children])}
+    return {"first_batch_s": first, "anon_mb": sum(map(_private, [os.getpid(), *map(int, children)]))}
 
 
 def _private(pid: int) -> float:
@@ -65,7 +67,7 @@ def packing_rate(store: FaceStore, folder: Path) -> float:
     folders = {name: Path(source["folder"]) for name, source in store.manifest["sources"].items()}
     shutil.rmtree(folder, ignore_errors=True)
     start = time.perf_counter()
-    packed = pack(folders, folder, DataConfig(**store.manifest["knobs"]))
+    packed = pack(folders, folder, PackConfig(**store.manifest["knobs"]))
     seconds = time.perf_counter() - start
     rows = sum(found["rows"] for found in packed.manifest["audit"].values())
     return rows / seconds

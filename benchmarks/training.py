@@ -22,21 +22,22 @@ from torch.nn import functional as F
 
 from benchmarks.common import finish, opened, paired, parser, ratio
 from helpers import plots
-from helpers.config import TASKS, UNKNOWN, TrainConfig, recipe
+from helpers.config import TrainConfig, recipe
 from helpers.data.geometry import draw_warps, resize, warp
-from helpers.data.loaders import train_loader
 from helpers.data.store import FaceStore
+from helpers.runs.run import Run
+from helpers.tasks import AGE_CENTRE, AGE_SPREAD, TASKS, UNKNOWN
 from helpers.training.estimate import probe
-from helpers.training.fit import fit, load_best
-from helpers.training.learner import Learner, computing_with, cpu_threads, make_accelerator
+from helpers.training.loop import fit, train_step
 from helpers.training.model import FaceModel, create_model
-from helpers.training.predict import predict
-from helpers.training.run import Run
+from helpers.training.predict import load_best, predict
+from helpers.training.processes import computing_with, cpu_threads
 from helpers.training.schedule import size_at
+from helpers.training.state import build
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
-SWITCHES = {
+SWITCHES: dict[str, dict] = {
     "whole": {},
     "without averaged weights": {"ema": 0.0},
     "restarts instead of one cosine": {"schedule": "restarts", "warmup": 0.0},
@@ -46,7 +47,6 @@ SWITCHES = {
     "the seed's focal loss": {"focal_alpha": 0.25, "focal_gamma": 2.0},
     "without label smoothing": {"label_smoothing": 0.0},
     "class weights of 0.5": {"class_weights": 0.5},
-    "quotas of 2 to 1": {"quotas": "fer2013=2, utkface=1"},
     "mixing half of all steps": {"mix_probability": 0.5, "mix_ramp": 0, "mix_fade": 0.0},
     "without augmentation": {"augment": 0.0},
     "the seed's augmentation": {"augment": 1.0},
@@ -58,11 +58,8 @@ SWITCHES = {
 def measure(model: FaceModel, store: FaceStore, flip: bool) -> dict[str, float]:
     """Emotion and gender accuracy in percent, age error in years, on the validation split."""
     found = predict(model.to(DEVICE), store, store.rows("validation"), flip=flip)
-    measures = {}
-    for task in TASKS:
-        _, labels, answers = found.known(task)
-        measures[task] = float(np.abs(answers - labels).mean() if task == "age" else 100 * (answers == labels).mean())
-    return measures
+    measures = found.point_measures()
+    return {name: task.scale * (measures[task.key] or 0.0) for name, task in TASKS.items()}
 
 
 def by_recipe(name: str, store: FaceStore, minutes: float, folder: Path, epochs: int | None = None, **changes) -> dict:
@@ -73,34 +70,35 @@ def by_recipe(name: str, store: FaceStore, minutes: float, folder: Path, epochs:
     """
     config, estimated = recipe(name, patience=1000, **changes), None
     if epochs:
-        config = replace(config, epochs=epochs)
-    elif config.schedule == "cosine":
+        config = config.replace(epochs=epochs)
+    elif config.schedule.schedule == "cosine":
         found = probe(config, store)
-        config = replace(config, epochs=found.epochs_within(minutes))
-        estimated = found.seconds(epochs=config.epochs) / 60
+        within = [epochs for epochs in range(2, 1001) if found.seconds(epochs=epochs) <= 60 * minutes]
+        config = config.replace(epochs=max(within, default=1))
+        estimated = found.seconds(epochs=config.schedule.epochs) / 60
     else:
-        config = replace(config, max_minutes=minutes)
+        config = config.replace(max_minutes=minutes)
     start = time.perf_counter()
     run = fit(config, store, folder)
     took = (time.perf_counter() - start) / 60
     plots.curves(run.history, f"{folder.name}, {took:.1f} minutes").savefig(folder.with_suffix(".png"))
-    reached = measure(load_best(run), store, config.flip_test) | {"minutes": took, "epochs": len(run.history)}
+    reached = measure(load_best(run), store, config.model.flip_test) | {"minutes": took, "epochs": len(run.history)}
     return reached | ({"estimated": estimated} if estimated else {})
 
 
 def bare(store: FaceStore, minutes: float, config: TrainConfig) -> dict:
     """The bare loop: no loader, no audit of its own, no resume; measured once, at its end."""
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
+    torch.manual_seed(config.run.seed)
+    rng = np.random.default_rng(config.run.seed)
     rows = store.rows("train")
-    size, batch_size = config.img_size, config.batch_size
+    size, batch_size = config.model.img_size, config.data.batch_size
     faces = torch.cat([resize(torch.from_numpy(store.image(row))[None], size).round().byte() for row in rows])
     faces = faces.permute(0, 2, 3, 1).contiguous().to(DEVICE)
     emotion, gender = (
         torch.from_numpy(store.labels(t)[rows].astype(np.int64)).to(DEVICE) for t in ("emotion", "gender")
     )
-    age = torch.from_numpy(store.labels("age")[rows]).to(DEVICE)
-    model = create_model(config).to(DEVICE, memory_format=torch.channels_last)
+    age = torch.from_numpy(store.labels("age")[rows]).to(DEVICE).mean(dim=1)
+    model = create_model(config.model).to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3, weight_decay=0.02, fused=True)
     average = ModelEmaV3(model, 0.999, use_warmup=True)
     start, step, order = time.perf_counter(), 0, np.array([], int)
@@ -119,7 +117,7 @@ def bare(store: FaceStore, minutes: float, config: TrainConfig) -> dict:
         years, known = age[chosen], ~age[chosen].isnan()
         loss = F.cross_entropy(out["emotion"].float(), emotion[chosen], ignore_index=UNKNOWN)
         loss = loss + 0.5 * F.cross_entropy(out["gender"].float(), gender[chosen], ignore_index=UNKNOWN)
-        loss = loss + 0.5 * F.smooth_l1_loss(out["age"].float()[known] / 20, years[known] / 20)
+        loss = loss + 0.5 * F.smooth_l1_loss(out["age"][known, 0].float(), (years[known] - AGE_CENTRE) / AGE_SPREAD)
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -140,7 +138,7 @@ def learn(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[str
         for name in ("production", "seed", "bare"):
             if name == "bare":
                 # What one writes in half an hour has one number for the age; it gets the minutes that production took.
-                config = replace(recipe("production", **about), seed=seed, age_head="number")
+                config = recipe("production", **about, seed=seed, age_head="number")
                 with computing_with(cpu_threads(torch.device(DEVICE))):
                     one = bare(store, found["production"][-1]["minutes"], config)
             else:
@@ -168,7 +166,7 @@ def ablate(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[st
     All train the same epochs, since those that fit into the minutes would differ by a whole one here and there.
     """
     about = {"backbone": options.backbone, "weights": "none", "img_size": options.size, "workers": options.workers}
-    found = {}
+    found: dict[str, dict] = {}
     for number, (name, changes) in enumerate(SWITCHES.items()):
         if options.only and name != "whole" and number not in options.only:
             continue
@@ -184,11 +182,11 @@ def ablate(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[st
     return {name: round(whole["emotion"] - one["emotion"], 2) for name, one in found.items()}
 
 
-def speed(store: FaceStore, options: argparse.Namespace) -> dict[str, float]:
+def speed(store: FaceStore, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Faces/s of the whole line by those of its steps on batches that lie on the device, per recipe and size."""
     ratios = {}
     for name in ("seed", "production"):
-        for size in sorted({options.size, size_at(recipe("production", img_size=options.size), 0)}):
+        for size in sorted({options.size, size_at(0, options.size, recipe("production").schedule)}):
             config = recipe(name, backbone=options.backbone, weights="none", img_size=size, workers=options.workers)
             found = paired(options.rounds, _ways(store, config, options.steps))
             ratios[f"{name}_{size}"] = round(ratio(found, "end to end", "on the device"), 3)
@@ -199,30 +197,29 @@ def speed(store: FaceStore, options: argparse.Namespace) -> dict[str, float]:
 
 def _ways(store: FaceStore, config: TrainConfig, steps: int) -> dict:
     """The steps of a config fed by its loader, and by batches that are on the device already."""
-    accelerator, rows = make_accelerator(config), store.rows("train")
-    learner = Learner(config, create_model(config), 1000, accelerator)
-    learner.train()
-    ready = [batch.to(accelerator.device) for batch in islice(train_loader(store, rows, config), 8)]
+    training, size = build(config, store, fetch_weights=False), config.model.img_size
+    ready = [batch.to(training.device) for batch in islice(training.batches(size), 8)]
 
     def timed(batches) -> float:
-        with computing_with(cpu_threads(accelerator.device)):
-            batches = iter(batches)
+        training.step = 0
+        with computing_with(cpu_threads(training.device)):
+            batches = iter(batches())
             for batch in islice(batches, 5):
-                learner.step(batch, config.img_size)
-            learner.watch.look()
+                train_step(training, batch)
+            training.guard.check()
             start = time.perf_counter()
             count = 0
             for batch in islice(batches, steps):
-                learner.step(batch, config.img_size)
+                train_step(training, batch)
                 count += len(batch.rows)
-                if learner.watch.full:
-                    learner.watch.look()
-            learner.watch.look()  # waits for the device
+                if training.guard.full:
+                    training.guard.check()
+            training.guard.check()  # waits for the device
             return count / (time.perf_counter() - start)
 
     return {
-        "end to end": lambda: timed(train_loader(store, rows, config)),
-        "on the device": lambda: timed(replace(ready[n % len(ready)], step=n) for n in range(steps + 5)),
+        "end to end": lambda: timed(lambda: training.batches(size)),
+        "on the device": lambda: timed(lambda: (replace(ready[n % len(ready)], step=n) for n in range(steps + 5))),
     }
 
 

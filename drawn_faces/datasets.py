@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from multiprocessing import get_context
@@ -26,25 +26,27 @@ from drawn_faces.layouts.fer2013 import Fer2013
 from drawn_faces.layouts.job import Job, Layout
 from drawn_faces.layouts.rafdb import RafDb
 from drawn_faces.layouts.utkface import UtkFace
-from helpers.config import SAMPLE_FACES, InputError
+from helpers.config import SAMPLE_FACES
+from helpers.data.sources import DRAWN_RECORD
+from helpers.files import InputError
 from helpers.session.progress import Progress, silent
 
 _VERSION = 2
 """Raised when the drawing or a layout changes, so that finished sets are written anew."""
 
-_LAYOUTS = {"fer2013": Fer2013, "utkface": UtkFace, "rafdb": RafDb, "affectnet": AffectNet}
+_LAYOUTS: dict[str, Callable[[Path, int, int], Layout]] = {
+    "fer2013": Fer2013,
+    "utkface": UtkFace,
+    "rafdb": RafDb,
+    "affectnet": AffectNet,
+}
 _DATASETS = tuple(_LAYOUTS)
-_RECORD = "sample_faces.json"
 _FEWEST = 60
 """Faces with which the smallest dataset still holds every emotion and trap."""
 
 
 def write_sample_faces(
-    root: Path,
-    faces: int = SAMPLE_FACES,
-    seed: int = 0,
-    progress: Progress = silent,
-    workers: int | None = None,
+    root: Path, faces: int = SAMPLE_FACES, seed: int = 0, progress: Progress = silent, workers: int | None = None
 ) -> dict[str, Path]:
     """Write the sample datasets, unless the same ones stand there already.
 
@@ -86,19 +88,13 @@ def write_sample_faces(
     return folders
 
 
-def is_drawn(folder: Path) -> bool:
-    """Whether a folder holds, or lies in, what :func:`write_sample_faces` wrote."""
-    folder = Path(folder).absolute()
-    return any((place / _RECORD).exists() for place in (folder, *folder.parents))
-
-
 def _is_finished(root: Path, wanted: dict) -> bool:
     """Whether ``root`` holds this very set.
 
     Raises:
         InputError: a dataset folder is there without our record: it may be the real one and is not ours to replace.
     """
-    record, standing = root / _RECORD, [name for name in _DATASETS if (root / name).exists()]
+    record, standing = root / DRAWN_RECORD, [name for name in _DATASETS if (root / name).exists()]
     found = json.loads(record.read_text()) if record.exists() else {"datasets": []}
     ours = found.get("datasets", ("fer2013", "utkface"))  # version 1 wrote these two and did not say so
     foreign = [name for name in standing if name not in ours]
@@ -127,9 +123,9 @@ def _publish(build: Path, root: Path, wanted: dict) -> None:
 
 
 def _write_record(root: Path, record: dict) -> None:
-    part = root / f"{_RECORD}.part"
+    part = root / f"{DRAWN_RECORD}.part"
     part.write_text(json.dumps(record) + "\n")
-    part.replace(root / _RECORD)
+    part.replace(root / DRAWN_RECORD)
 
 
 def _draw_all(jobs: list[Job], build: Path, seed: int, workers: int, progress) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from drawn_faces.pen import Pen, band, curve, ellipse, photograph, trace
 from drawn_faces.traits import Expression, Person, draw_expression, draw_person
-from helpers.config import EMOTIONS
+from helpers.tasks import EMOTIONS
 
 _U = np.linspace(-1.0, 1.0, 25)
 """Positions along an eye or a mouth, from one corner to the other."""
@@ -95,7 +95,7 @@ def _relief(person: Person, look: Expression) -> list:
     blush = 0.1 + 0.16 * person.child + (0.07 if person.female else 0) + 0.12 * max(0.0, look.cheek)
     pink = 1 - blush * np.array([0.0, 0.42, 0.44])
     tip = _nose_tip(person, look)
-    shapes = []
+    shapes: list[tuple] = []
     for side in (-1, 1):
         shapes.append((ellipse(side * person.eye_gap, eye - 0.03, 0.3, 0.2), 1 - deep * np.array([0.28, 0.4, 0.42])))
         shapes.append((ellipse(side * 0.58, eye + 0.42 - 0.08 * look.cheek, 0.2, 0.15), pink))
@@ -325,8 +325,8 @@ def _front_hair(pen: Pen, rng: np.random.Generator, person: Person) -> None:
     strands = 7 if line - top > 0.3 else 0
     for x in np.linspace(-0.75, 0.75, strands) + rng.normal(0, 0.05, strands):
         shade = person.hair * rng.uniform(0.7, 0.9) if rng.random() < 0.6 else np.minimum(255, person.hair * 1.15 + 14)
-        root = (part * 0.6 + 0.3 * x, top + 0.08)
-        pen.line(curve(root, (x * 1.05, (top + line) / 2), (x * 1.2, line - 0.02)), shade, 0.025, flat=True)
+        start = (part * 0.6 + 0.3 * x, top + 0.08)
+        pen.line(curve(start, (x * 1.05, (top + line) / 2), (x * 1.2, line - 0.02)), shade, 0.025, flat=True)
     if person.style == "long":
         _locks(pen, person, edge)
 

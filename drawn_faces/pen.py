@@ -73,9 +73,9 @@ class Pen:
             moved = (points - origin) // 4
             cv2.fillPoly(small, [moved.astype(np.int32)], _rgb(np.multiply(factor, _UNSHADED)), cv2.LINE_8, _SUBPIXEL)
         wide = max(1, round(spread * self.scale / 4)) * 2 + 1
-        small = cv2.blur(cv2.blur(small, (wide, wide)), (wide, wide))
+        shade = cv2.blur(cv2.blur(small, (wide, wide)), (wide, wide))
         patch = self.canvas[y0:y1, x0:x1]
-        patch[...] = cv2.multiply(patch, cv2.resize(small, (x1 - x0, y1 - y0)), scale=1 / _UNSHADED)
+        patch[...] = cv2.multiply(patch, cv2.resize(shade, (x1 - x0, y1 - y0)), scale=1 / _UNSHADED)
 
     def backdrop(self, rng: np.random.Generator) -> None:
         """A gradient between four colours with a few soft blobs, anything from dark to bright."""
@@ -155,8 +155,8 @@ def photograph(rng: np.random.Generator, canvas: np.ndarray, size: int, grey: bo
     across, down = np.clip(rng.normal(0, 0.17, 2), -0.35, 0.35).astype(np.float32)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     gain, contrast, offset = rng.uniform(0.78, 1.12), rng.uniform(0.72, 1.1), rng.normal(0, 8)
-    light = (1 + across * ramp[None, :] + down * ramp[:, None]) * np.float32(gain * contrast)
-    grain = rng.standard_normal((size, size), np.float32) * np.float32(rng.uniform(0.5, 6.0))
+    light: np.ndarray = (1 + across * ramp[None, :] + down * ramp[:, None]) * np.float32(gain * contrast)
+    grain: np.ndarray = rng.standard_normal((size, size), np.float32) * np.float32(rng.uniform(0.5, 6.0))
     grain += np.float32((1 - contrast) * 118 + offset)
     tone = rng.uniform(0.94, 1.05, 3).tolist()
     if not grey:  # cv2 multiplies whole pixels much faster than numpy broadcasts over three channels
@@ -167,5 +167,5 @@ def photograph(rng: np.random.Generator, canvas: np.ndarray, size: int, grey: bo
         image = cv2.GaussianBlur(image, (0, 0), size / 48 * rng.uniform(0.25, 0.6))
     if jpeg < 0.4:
         packed = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(55, 90))))[1]
-        image = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED)
+        return np.asarray(cv2.imdecode(packed, cv2.IMREAD_UNCHANGED))
     return image

@@ -1,6 +1,6 @@
 """Who a drawn face shows and what it feels: looks by age and gender, and the muscles of the seven emotions.
 
-Lengths are in the face units of ``face_pen``.
+Lengths are in the face units of ``drawn_faces.pen``.
 """
 
 from __future__ import annotations

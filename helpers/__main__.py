@@ -1,49 +1,48 @@
 """The notebooks' steps from a command line: ``python -m helpers <step>``."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
-from dataclasses import fields, replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from helpers.config import RECIPES, SAMPLE_FACES, DataConfig, InputError, TrainConfig, read_json
+from helpers.config import RECIPES, SAMPLE_FACES, PackConfig, TrainConfig, decide
+from helpers.files import InputError, read_json
 from helpers.session.progress import EpochBars, bar
+from helpers.session.runtime import advice, fitted_to, inspect_machine, machine_table
 from helpers.session.workspace import Workspace, open_workspace
 
 
 def check(args: argparse.Namespace, workspace: Workspace) -> None:
     """01: show what this machine is and what to know before starting."""
-    from helpers.session.runtime import advice, config_for, inspect_machine, machine_table
-
     machine = inspect_machine(workspace.folder)
     print(machine_table(machine).to_string(header=False), *advice(machine), workspace.note, sep="\n")
-    config = config_for(machine)
-    print(f"To start with: {config.backbone}, {config.img_size} px, batch_size {config.batch_size}.")
+    config = decide("auto", {}, fitted=fitted_to(machine))
+    print(f"To start with: {config.model.backbone}, {config.model.img_size} px, batch_size {config.data.batch_size}.")
 
 
 def download(args: argparse.Namespace, workspace: Workspace) -> None:
     """02: download the datasets (or draw sample faces), audit them and pack the store."""
+    from helpers.data.audit import audit_table, rejects_table
     from helpers.data.download import fetch_all
     from helpers.data.sources import save_paths
 
     print(f"{'Drawing sample faces' if args.source == 'sample' else 'Downloading from Kaggle'} ...")
     folders, problems = fetch_all(
-        args.source,
-        args.datasets,
-        workspace.folder,
-        own=args.own_faces,
-        knobs=DataConfig(**_given(args, DataConfig)),
-        drawn=args.sample_faces,
-        progress=bar("Drawing faces"),
-    )
+        args.source, args.datasets, workspace.folder, own=args.own_faces, knobs=PackConfig(**_given(args, PACKING)),
+        drawn=args.sample_faces, progress=bar("Drawing faces"),
+    )  # fmt: skip
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     save_paths(workspace.paths_file, folders)
-    _describe(_faces(args, workspace))
+    store = _faces(args, workspace)
+    audit = store.manifest["audit"]
+    print(audit_table(audit).to_string())
+    if len(rejects := rejects_table(audit)):
+        print("\nLeft out, by reason:\n" + rejects.to_string(index=False))
+    print(f"\n{len(store)} faces are packed in {store.folder}; its manifest.json lists every file that was left out.")
 
 
 def preview(args: argparse.Namespace, workspace: Workspace) -> None:
@@ -64,41 +63,40 @@ def preview(args: argparse.Namespace, workspace: Workspace) -> None:
 
 def train(args: argparse.Namespace, workspace: Workspace) -> None:
     """04: train, or go on with a run where it stopped."""
-    from helpers.training.board import Board
-    from helpers.training.fit import fit
-    from helpers.training.run import Run
+    from helpers.runs.run import Run
+    from helpers.runs.tensorboard import TensorBoardLogger
+    from helpers.training.loop import fit
 
     folder = _run_folder(args, workspace)
     config, store = _train_config(args, folder), _faces(args, workspace)
     # Under accelerate launch the processes would each take a GPU for it, and a run that goes on has its history.
     if "LOCAL_RANK" not in os.environ and not Run.exists(folder):
-        from helpers.training.estimate import probe
+        from helpers.training.estimate import estimate
 
-        print(probe(config, store, bar("Trying out")).describe())
-    hooks = {"on_step": EpochBars(config.epochs), "on_log": tqdm.write}
-    board = Board() if args.tensorboard else None
-    if board:
-        hooks["on_epoch"] = board.on_epoch
-    run = fit(config, store, folder, **hooks)
-    if not run.writes:
-        return
-    if board:
-        board.finish(run)
-    if not run.history:
+        print(estimate(config, store, folder, bar("Trying out")))
+    board = TensorBoardLogger() if args.tensorboard else None
+    hooks = {"on_epoch": board.on_epoch, "on_close": board.finish} if board else {}
+    run = fit(config, store, folder, on_step=EpochBars(config.schedule.epochs), on_log=tqdm.write, **hooks)
+    if run.writes and not run.history:
         print(f"The run {run.folder} has no complete epoch yet; run the same command again to go on.")
-        return
-    given = f"--run {args.run} --faces {args.faces}" + (f" --save_dir {args.save_dir}" if args.save_dir else "")
-    print(f"The run is in {run.folder}; next: python -m helpers evaluate {given}")
+    elif run.writes:
+        given = f"--run {args.run} --faces {args.faces}" + (f" --save_dir {args.save_dir}" if args.save_dir else "")
+        print(f"The run is in {run.folder}; next: python -m helpers evaluate {given}")
 
 
 def evaluate(args: argparse.Namespace, workspace: Workspace) -> None:
     """05: measure a run on every split, the test split included."""
-    from helpers.evaluation.report import evaluate as measure
-    from helpers.evaluation.report import summary
-    from helpers.training.run import Run
+    from helpers import plots
+    from helpers.evaluation.figures import all_figures
+    from helpers.evaluation.measures import measure, summary
+    from helpers.evaluation.predictions import write_predictions
+    from helpers.runs.run import Run
 
     run = Run.open(_run_folder(args, workspace))
-    metrics = measure(run, _faces(args, workspace), progress=bar)
+    table = write_predictions(run, _faces(args, workspace), progress=bar)
+    metrics = measure(table)
+    run.write_metrics("evaluation", metrics)
+    plots.save_all(all_figures(run, metrics, table), run.folder / "figures")
     print(summary(metrics).to_string(index=False))
     print(f"Figures are in {run.folder / 'figures'}.")
 
@@ -106,36 +104,42 @@ def evaluate(args: argparse.Namespace, workspace: Workspace) -> None:
 def export(args: argparse.Namespace, workspace: Workspace) -> None:
     """06: export to ONNX, prove it equal, time it, and give the verdict."""
     from helpers.evaluation.verdict import verdict, verdict_table
-    from helpers.export.onnx_export import export as write_onnx
-    from helpers.training.run import Run
+    from helpers.export.check import check_graph
+    from helpers.export.graph import export_graph
+    from helpers.export.latency import time_graph
+    from helpers.runs.run import Run
 
-    run = Run.open(_run_folder(args, workspace))
-    result = write_onnx(run, _faces(args, workspace))
+    run, store = Run.open(_run_folder(args, workspace)), _faces(args, workspace)
+    size = export_graph(run).stat().st_size
+    run.write_metrics("export", check_graph(run, store) | time_graph(run, store) | {"bytes": size})
     print(verdict_table(verdict(run.read_metrics(), run.manifest["drawn"])).to_string(index=False))
-    print(f"{run.folder / 'model.onnx'} has {result['bytes'] / 1e6:.1f} MB.")
+    print(f"{run.folder / 'model.onnx'} has {size / 1e6:.1f} MB.")
 
 
 def runs(args: argparse.Namespace, workspace: Workspace) -> None:
     """All runs side by side, by their best epoch on the validation split."""
-    from helpers.training.compare import runs_table
+    from helpers.runs.compare import runs_table
 
-    table = runs_table(Path(args.save_dir) if args.save_dir else workspace.folder / "runs")
+    table = runs_table(_run_folder(args, workspace).parent)
     print(table.to_string(index=False) if len(table) else "There is no run with a complete epoch yet.")
 
 
 def _train_config(args: argparse.Namespace, folder: Path) -> TrainConfig:
     """The recipe with what the config file and the line change; a run that is there goes on with what it has."""
-    from helpers.training.run import Run
+    from helpers.runs.run import Run
 
-    given = _given(args, TrainConfig)
+    given = _given(args, TrainConfig.knobs())
     if args.config:
         given = read_json(Path(args.config), "an object of training fields") | given
-    return Run.config_in(folder, args.recipe, **given)
+    return decide(args.recipe, given, fitted=fitted_to(inspect_machine()), existing=Run.config_in(folder))
 
 
-def _given(args: argparse.Namespace, kind: type) -> dict:
-    """The knobs of a config that stand on the line."""
-    return {knob.name: getattr(args, knob.name) for knob in fields(kind) if hasattr(args, knob.name)}
+PACKING = {knob.name: knob for knob in fields(PackConfig)}
+
+
+def _given(args: argparse.Namespace, knobs: dict[str, Field]) -> dict:
+    """Those of some knobs that stand on the line."""
+    return {name: getattr(args, name) for name in knobs if hasattr(args, name)}
 
 
 def _faces(args: argparse.Namespace, workspace: Workspace):
@@ -143,7 +147,7 @@ def _faces(args: argparse.Namespace, workspace: Workspace):
     from helpers.data.sources import load_paths
     from helpers.data.store import FaceStore, pack, packed_knobs
 
-    folder, given = workspace.faces(args.faces), _given(args, DataConfig)
+    folder, given = workspace.faces(args.faces), _given(args, PACKING)
     if args.data_paths and "LOCAL_RANK" in os.environ:
         raise InputError(
             "Several processes cannot pack at once; run python -m helpers preview with the same --data_paths first, "
@@ -164,16 +168,6 @@ def _run_folder(args: argparse.Namespace, workspace: Workspace) -> Path:
     return Path(args.save_dir) / args.run if args.save_dir else workspace.run(args.run)
 
 
-def _describe(store) -> None:
-    from helpers.data.audit import audit_table, rejects_table
-
-    audit = store.manifest["audit"]
-    print(audit_table(audit).to_string())
-    if len(rejects := rejects_table(audit)):
-        print("\nLeft out, by reason:\n" + rejects.to_string(index=False))
-    print(f"\n{len(store)} faces are packed in {store.folder}; its manifest.json lists every file that was left out.")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     parser.set_defaults(data_paths=None, faces="faces", run="run-1", save_dir=None)
@@ -181,41 +175,36 @@ def _parser() -> argparse.ArgumentParser:
     for step in (check, download, preview, train, runs, evaluate, export):
         sub = steps.add_parser(step.__name__, help=step.__doc__, description=step.__doc__)
         sub.set_defaults(work=step)
+        add = sub.add_argument
         if step in (train, runs, evaluate, export):
-            sub.add_argument("--save_dir", help="folder that holds the runs (default: <workspace>/runs)")
+            add("--save_dir", help="folder that holds the runs (default: <workspace>/runs)")
         if step in (check, runs):
             continue
-        sub.add_argument("--faces", help="name of the packed store (default: %(default)s)", default="faces")
+        add("--faces", help="name of the packed store (default: %(default)s)", default="faces")
         if step is download:
-            sub.add_argument("--source", choices=("kaggle", "sample"), default="kaggle", help="sample: drawn faces")
-            sub.add_argument("--datasets", nargs="*", help="which datasets (default: all)")
-            sub.add_argument("--own_faces", help="CSV file of your own faces: file, emotion, age, gender", default="")
-            sub.add_argument(
-                "--sample_faces", type=int, default=SAMPLE_FACES, help="how many are drawn (default: %(default)s)"
-            )
+            add("--source", choices=("kaggle", "sample"), default="kaggle", help="sample: drawn faces")
+            add("--datasets", nargs="*", help="which datasets (default: all)")
+            add("--own_faces", help="CSV file of your own faces: file, emotion, age, gender", default="")
+            add("--sample_faces", type=int, default=SAMPLE_FACES, help="how many are drawn (default: %(default)s)")
         else:
-            sub.add_argument("--data_paths", help="JSON file {dataset: folder}, here or in the workspace; packs them")
-        _add_knobs(sub, DataConfig)
+            add("--data_paths", help="JSON file {dataset: folder}, here or in the workspace; packs them")
+        _add_knobs(sub, PACKING)
         if step in (train, evaluate, export):
-            sub.add_argument("--run", help="name of the run (default: %(default)s)", default="run-1")
+            add("--run", help="name of the run (default: %(default)s)", default="run-1")
         if step is train:
-            sub.add_argument(
-                "--recipe",
-                choices=("auto", *RECIPES),
-                help="where the knobs start (default: production, or what a run has)",
-            )
-            sub.add_argument("--config", help="JSON file {knob: value}; knobs given here on the line win over it")
-            sub.add_argument("--tensorboard", action="store_true", help="write <run>/tensorboard too")
-            _add_knobs(sub, TrainConfig)
+            add("--recipe", choices=("auto", *RECIPES), help="where the knobs start (default: production or the run's)")
+            add("--config", help="JSON file {knob: value}; knobs given here on the line win over it")
+            add("--tensorboard", action="store_true", help="write <run>/tensorboard too")
+            _add_knobs(sub, TrainConfig.knobs())
     return parser
 
 
-def _add_knobs(parser: argparse.ArgumentParser, kind: type) -> None:
+def _add_knobs(parser: argparse.ArgumentParser, knobs: dict[str, Field]) -> None:
     """An option for every knob; without a default, one that is not given is absent, and the recipe's value stands."""
-    for knob in fields(kind):
+    for name, knob in knobs.items():
         text = f"{knob.metadata['label']}: {knob.metadata['help']}".replace("%", "%%")
         kind = _truth if isinstance(knob.default, bool) else type(knob.default)
-        parser.add_argument(f"--{knob.name}", type=kind, default=argparse.SUPPRESS, help=text)
+        parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=text)
 
 
 def _truth(text: str) -> bool:

@@ -1,56 +1,24 @@
-"""What the whole project agrees on: the labels, every knob of a training run, the recipes and the criteria.
+"""Every knob of packing and training in sections, the recipes, and the criteria of a finished model.
 
-Each fact stands here once. The command line, the widgets, the notebooks' tables and the verdict are made from it.
+Each fact stands here once. A knob's default, range, label, help, and where it is shown are its field; the command
+line, the widgets, the guide's tables and saved files are made from the fields, by their flat names.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 import json
 import math
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-"""Class order of the emotion head: FER2013's folders, sorted. Other datasets are mapped to it by name."""
-
-GENDERS = ("male", "female")
-"""Class order of the gender head: UTKFace's own coding, 0 male and 1 female."""
-
-RACES = ("White", "Black", "Asian", "Indian", "Other")
-"""UTKFace's race coding. For the fairness table only; never an input."""
-
-_EMOTION_WORDS = {
-    "anger": "angry",
-    "disgusted": "disgust",
-    "afraid": "fear",
-    "fearful": "fear",
-    "happiness": "happy",
-    "joy": "happy",
-    "neutrality": "neutral",
-    "sadness": "sad",
-    "surprised": "surprise",
-}
-"""Other spellings that datasets use -> the name in EMOTIONS."""
-
-_GENDER_WORDS = {"m": "male", "man": "male", "0": "male", "f": "female", "woman": "female", "1": "female"}
-
-TASKS = ("emotion", "age", "gender")
-SPLITS = ("train", "validation", "test")
-
-AGE_RANGE = (0.0, 116.0)
-"""Years that UTKFace holds; predictions are clipped to it."""
-
-AGE_BINS = int(AGE_RANGE[1]) + 1
-"""Classes of an age head that answers with a distribution: one for each year from 0 on."""
-
-AGE_CENTRE, AGE_SPREAD = 33.0, 20.0
-"""About the mean and standard deviation of UTKFace's ages, in years: the age head works in these units."""
-
-UNKNOWN = -1
-"""An emotion, gender or race that is not known. An unknown age is NaN."""
+from helpers.files import InputError, read_json, write_file
+from helpers.tasks import TASKS
 
 SAMPLE_FACES = 6000
 """How many faces are drawn: enough for a small network to learn them in a few minutes, and drawn in one."""
@@ -58,253 +26,51 @@ SAMPLE_FACES = 6000
 TRAINING_FACES = 78_000
 """About how many faces of the four datasets are trained on, before AffectNet's contradictory ones leave."""
 
-TRAIN_SAMPLE_ROWS = 5000
-"""Fixed training rows, without augmentation, on which the train-validation gap of the verdict is measured."""
+
+_HELP = {
+    node.name: {
+        field_.target.id: " ".join(text.value.value.split())
+        for field_, text in pairwise(node.body)
+        if isinstance(field_, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+    for node in ast.parse(Path(__file__).read_text(encoding="utf-8")).body
+    if isinstance(node, ast.ClassDef)
+}
+"""Section -> knob -> the text below it in this file, which is where a reader looks for it, and forms show it."""
 
 
-def emotion_code(word: str) -> int | None:
-    """The class of an emotion by its name, in any of the usual spellings; None where there is no such emotion."""
-    word = word.strip().lower()
-    word = _EMOTION_WORDS.get(word, word)
-    return EMOTIONS.index(word) if word in EMOTIONS else None
+def _knob(default, label: str, **about) -> Any:
+    """A dataclass field with what a form needs besides its help, which is the text below it.
 
-
-def gender_code(word: str) -> int | None:
-    """The class of a gender by its name, initial or code; None where it is neither."""
-    word = word.strip().lower()
-    word = _GENDER_WORDS.get(word, word)
-    return GENDERS.index(word) if word in GENDERS else None
-
-
-class InputError(ValueError):
-    """Something a user gave cannot be used. The message is one sentence that says what, where, and what to do."""
-
-    def _render_traceback_(self) -> list[str]:
-        """Let IPython show the sentence alone: the stack below it would be ours, the mistake is not."""
-        return [f"{type(self).__name__}: {self}"]
-
-
-def _knob(default, label: str, help: str, **bounds):
-    """A dataclass field with what a form needs: ``label``, ``help`` and ``low``/``high``/``choices``/``log``."""
-    return field(default=default, metadata={"label": label, "help": help, **bounds})
-
-
-@dataclass(frozen=True)
-class _Knobs:
-    """A config of knobs, checked when it is made."""
-
-    def __post_init__(self):
-        for knob in fields(self):
-            object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
-
-
-@dataclass(frozen=True)
-class DataConfig(_Knobs):
-    """Every knob of packing the datasets.
-
-    Raises:
-        InputError: a value has the wrong type or is not among its choices.
+    Args:
+        label: of a form's box.
+        about: ``low`` and ``high``, or ``choices``; ``log`` where the range spans decades; ``panel`` where notebook
+            04's panel shows it; ``resumable`` where it may change when a run goes on, since it decides how fast and
+            how long a run learns, not what; ``fitted`` where it is fitted to the GPU.
     """
-
-    affectnet_labels: str = _knob(
-        "agree",
-        "AffectNet's labels",
-        "agree: only images on which folder and labels.csv agree; folder or csv: believe one of them.",
-        choices=("agree", "folder", "csv"),
-    )
-    max_side: int = _knob(
-        288,
-        "Largest face",
-        "Pixels of a face's longer side in the store; larger ones are reduced once, when they are packed.",
-        low=32,
-        high=1024,
-    )
+    return field(default=default, metadata={"label": label, **about})
 
 
-@dataclass(frozen=True)
-class TrainConfig(_Knobs):
-    """Every knob of a training run. The defaults are the ``seed`` recipe.
-
-    Raises:
-        InputError: a value has the wrong type or lies outside its range.
-    """
-
-    backbone: str = _knob("efficientnet_b2", "Backbone", "Name of a timm model; see timm.list_models().")
-    weights: str = _knob(
-        "imagenet",
-        "Start from",
-        "imagenet: pretrained weights, fetched once; faces: pretrained on VGGFace2, for non-commercial use only and "
-        "for tf_efficientnet_b2; none: random weights, which want a learning rate of 1e-3 or more.",
-        choices=("imagenet", "faces", "none"),
-    )
-    img_size: int = _knob(224, "Image size", "Pixels a side that the network sees.", low=32, high=512)
-    first_size: float = _knob(
-        1.0,
-        "First image size",
-        "Training begins with this share of the image size (64 pixels at least) and grows to all of it by two thirds "
-        "of the epochs: early epochs are shorter. 1: the whole size throughout.",
-        low=0.25,
-        high=1.0,
-    )
-    epochs: int = _knob(100, "Epochs", "At most this many passes over the training rows.", low=1, high=1000)
-    max_minutes: float = _knob(
-        0.0,
-        "Minutes at most",
-        "Stop cleanly after this many minutes; start again to go on. 0: no limit.",
-        low=0.0,
-        high=1e5,
-    )
-    batch_size: int = _knob(64, "Batch size", "Faces per step. Halve it when memory runs out.", low=2, high=4096)
-    lr: float = _knob(1e-4, "Learning rate", "AdamW's peak step size.", low=1e-6, high=0.1, log=True)
-    backbone_lr: float = _knob(
-        1.0,
-        "Rate of the backbone",
-        "Its learning rate as a share of the heads'; about a tenth suits pretrained weights.",
-        low=0.0,
-        high=1.0,
-    )
-    layer_decay: float = _knob(
-        1.0,
-        "Layer decay",
-        "Each layer of the backbone learns by this factor slower than the one above it; for pretrained weights.",
-        low=0.5,
-        high=1.0,
-    )
-    head_epochs: int = _knob(
-        0, "Heads alone", "Epochs at the start in which a pretrained backbone's weights stay.", low=0, high=100
-    )
-    weight_decay: float = _knob(
-        1e-4, "Weight decay", "AdamW's decoupled weight decay, on all but biases and normalisation.", low=0.0, high=1.0
-    )
-    schedule: str = _knob(
-        "restarts",
-        "Schedule",
-        "cosine: the learning rate falls once, over all epochs; restarts: it starts again after each cycle.",
-        choices=("cosine", "restarts"),
-    )
-    warmup: float = _knob(
-        0.0, "Warm-up", "Epochs in which the learning rate rises to its full value.", low=0.0, high=20.0
-    )
-    t_0: int = _knob(10, "First cycle", "Epochs until the first warm restart.", low=1, high=1000)
-    t_mult: int = _knob(2, "Cycle growth", "Each cycle is this many times as long as the one before.", low=1, high=10)
-    clip_norm: float = _knob(1.0, "Gradient clipping", "Largest norm of the whole gradient.", low=0.01, high=100.0)
-    ema: float = _knob(
-        0.0,
-        "Averaged weights",
-        "Decay of a moving average of the weights, which is what is measured and kept; 0: the weights themselves.",
-        low=0.0,
-        high=0.99999,
-    )
-    patience: int = _knob(15, "Patience", "Epochs without improvement before training stops.", low=1, high=1000)
-    min_delta: float = _knob(0.001, "Least improvement", "A smaller gain does not count as one.", low=0.0, high=1.0)
-    select_by: str = _knob(
-        "emotion_accuracy",
-        "Best by",
-        "Validation measure that chooses the best checkpoint; ties go to the lower loss.",
-        choices=("emotion_accuracy", "gender_accuracy", "age_mae", "loss"),
-    )
-    focal_alpha: float = _knob(0.25, "Focal alpha", "Constant factor of the focal loss.", low=0.01, high=10.0)
-    focal_gamma: float = _knob(2.0, "Focal gamma", "How strongly easy faces are played down.", low=0.0, high=10.0)
-    label_smoothing: float = _knob(0.1, "Label smoothing", "Share of the target spread evenly.", low=0.0, high=0.9)
-    class_weights: float = _knob(
-        0.0,
-        "Class weights",
-        "0: every face counts the same in the emotion loss; 1: every emotion does, however rare; 0.5: between them.",
-        low=0.0,
-        high=1.0,
-    )
-    age_head: str = _knob(
-        "number",
-        "Age head",
-        "number: one regressed number; distribution: a probability for each year, and their expectation.",
-        choices=("number", "distribution"),
-    )
-    emotion_weight: float = _knob(1.0, "Weight of emotion", "Factor of the emotion loss.", low=0.0, high=100.0)
-    age_weight: float = _knob(1.0, "Weight of age", "Factor of the age loss.", low=0.0, high=100.0)
-    gender_weight: float = _knob(1.0, "Weight of gender", "Factor of the gender loss.", low=0.0, high=100.0)
-    head_width: int = _knob(256, "Head width", "Units in each head's hidden layer.", low=8, high=4096)
-    dropout_in: float = _knob(0.5, "Dropout before the heads", "Share of features dropped.", low=0.0, high=0.95)
-    dropout_hidden: float = _knob(0.4, "Dropout inside the heads", "Share of hidden units dropped.", low=0.0, high=0.95)
-    mix_probability: float = _knob(0.5, "Mixup/CutMix", "Share of steps whose faces are mixed.", low=0.0, high=1.0)
-    mixup_alpha: float = _knob(0.2, "Mixup alpha", "Beta distribution of Mixup's shares.", low=0.01, high=10.0)
-    cutmix_alpha: float = _knob(1.0, "CutMix alpha", "Beta distribution of CutMix's areas.", low=0.01, high=10.0)
-    mix_ramp: int = _knob(
-        0, "Rise of the mixing", "Epochs until Mixup and CutMix are as frequent as asked for.", low=0, high=1000
-    )
-    mix_fade: float = _knob(
-        0.0,
-        "Fade of the mixing",
-        "Over this last share of training, Mixup and CutMix become rarer until none is left. 0: no fading.",
-        low=0.0,
-        high=1.0,
-    )
-    augment: float = _knob(1.0, "Augmentation", "Strength of all techniques; 0 switches them off.", low=0.0, high=2.0)
-    augment_without: str = _knob(
-        "", "Without", "Techniques to leave out, separated by commas; notebook 03 shows and names them all."
-    )
-    quotas: str = _knob(
-        "",
-        "Quotas",
-        "Parts of each batch by dataset, such as fer2013=2, utkface=1. Empty: as many as there are.",
-    )
-    balance: float = _knob(
-        0.0, "Balance", "0: emotions as often as they come; 1: rare ones as often as frequent ones.", low=0.0, high=1.0
-    )
-    flip_test: bool = _knob(
-        False, "Mirror when answering", "Answer with the mean over a face and its mirror image; takes twice the time."
-    )
-    precision: str = _knob(
-        "auto",
-        "Precision",
-        "auto: bfloat16 on GPUs that have it, float16 with loss scaling on others such as a T4, float32 on a CPU.",
-        choices=("auto", "float32", "float16", "bfloat16"),
-    )
-    compile: str = _knob(
-        "auto",
-        "Compile",
-        "torch.compile: takes minutes at first and makes each step shorter. auto: on GPUs from Ampere on.",
-        choices=("auto", "on", "off"),
-    )
-    workers: int = _knob(2, "Loader processes", "0 loads in the training process itself.", low=0, high=64)
-    seed: int = _knob(42, "Seed", "Every random draw is a function of it and the step.", low=0, high=2**31 - 1)
-
-    @classmethod
-    def from_dict(cls, values: dict, base: TrainConfig | None = None) -> TrainConfig:
-        """The config ``base`` (default: the seed recipe) with ``values`` set.
-
-        Raises:
-            InputError: a field is unknown or its value is not allowed.
-        """
-        known = [knob.name for knob in fields(cls)]
-        for name in values:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known fields are {', '.join(known)}."
-                raise InputError(f"The config has an unknown field {name!r}; {hint}")
-        return dataclasses.replace(base or cls(), **values)
-
-    @classmethod
-    def load(cls, path: Path) -> TrainConfig:
-        """Read what :meth:`save` wrote."""
-        return cls.from_dict(read_json(path, "a training config"))
-
-    def save(self, path: Path) -> None:
-        """Write every field as JSON."""
-        write_file(path, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+def _with_help(section: type) -> type:
+    """Give each knob of a section its help."""
+    for name, text in _HELP[section.__name__].items():
+        knob = section.__dict__[name]
+        setattr(section, name, field(default=knob.default, metadata={**knob.metadata, "help": text}))
+    return section
 
 
-_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "True or False"}
+_KINDS: dict[type, str] = {str: "text", int: "a whole number", float: "a number", bool: "True or False"}
 
 
-def _checked(knob: dataclasses.Field, value):
+def _checked(knob: dataclasses.Field, value: Any) -> Any:
     """``value`` in the field's type, or an :class:`InputError` that names the field, the value and what is allowed."""
-    kind = type(knob.default)
+    kind: Any = type(knob.default)
     say = f"The field {knob.name!r} is {value!r}, but "
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if type(value) is not kind:
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
         raise InputError(f"{say}it takes {_KINDS[kind]}.")
-    bounds = knob.metadata
+    bounds = dict[str, Any](knob.metadata)
     if "choices" in bounds and value not in bounds["choices"]:
         raise InputError(f"{say}it takes one of: {', '.join(bounds['choices'])}.")
     if "low" in bounds and not (math.isfinite(value) and bounds["low"] <= value <= bounds["high"]):
@@ -312,57 +78,252 @@ def _checked(knob: dataclasses.Field, value):
     return value
 
 
-STARTS = {
+@dataclass(frozen=True)
+class _Knobs:
+    """Knobs, checked when they are made."""
+
+    def __post_init__(self):
+        for knob in fields(self):
+            object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
+
+
+def _with_task_weights(section: type) -> type:
+    """Give a section a knob for the weight of each task, so that a new head brings its own."""
+    for task in TASKS.values():
+        name, about = f"{task.name}_weight", f"Factor of the {task.name} loss."
+        setattr(section, name, _knob(task.weight, f"Weight of {task.name}", help=about, low=0.0, high=100.0))
+        section.__annotations__[name] = "float"
+    return section
+
+
+@dataclass(frozen=True)
+@_with_help
+class PackConfig(_Knobs):
+    """How the datasets are packed into a store.
+
+    Raises:
+        InputError: a value has the wrong type or is not among its choices.
+    """
+
+    affectnet_labels: str = _knob("agree", "AffectNet's labels", choices=("agree", "folder", "csv"))
+    """agree: only images on which folder and labels.csv agree; folder or csv: believe one of them."""
+    max_side: int = _knob(288, "Largest face", low=32, high=1024)
+    """Pixels of a face's longer side in the store; larger ones are reduced once, when they are packed."""
+
+
+@dataclass(frozen=True)
+@_with_help
+class ModelConfig(_Knobs):
+    """The network."""
+
+    backbone: str = _knob("efficientnet_b2", "Backbone", panel=True)
+    """Name of a timm model; see timm.list_models()."""
+    weights: str = _knob("imagenet", "Start from", choices=("imagenet", "faces", "none"), panel=True)
+    """imagenet: pretrained weights, fetched once; faces: pretrained on VGGFace2, for non-commercial use only and for
+    tf_efficientnet_b2; none: random weights, which want a learning rate of 1e-3 or more."""
+    img_size: int = _knob(224, "Image size", low=32, high=512, panel=True)
+    """Pixels a side that the network sees."""
+    age_head: str = _knob("number", "Age head", choices=("number", "distribution"))
+    """number: one regressed number; distribution: a probability for each year, and their expectation."""
+    dropout_in: float = _knob(0.5, "Dropout before the heads", low=0.0, high=0.95)
+    """Share of features dropped."""
+    dropout_hidden: float = _knob(0.4, "Dropout inside the heads", low=0.0, high=0.95)
+    """Share of hidden units dropped."""
+    flip_test: bool = _knob(False, "Mirror when answering", panel=True)
+    """Answer with the mean over a face and its mirror image; takes twice the time."""
+
+
+@dataclass(frozen=True)
+@_with_help
+class DataConfig(_Knobs):
+    """How faces are loaded."""
+
+    batch_size: int = _knob(64, "Batch size", low=2, high=4096, panel=True, fitted=True)
+    """Faces per step. Halve it when memory runs out."""
+    workers: int = _knob(2, "Loader processes", low=0, high=64, resumable=True)
+    """0 loads in the training process itself."""
+
+
+@dataclass(frozen=True)
+@_with_help
+class ScheduleConfig(_Knobs):
+    """How long it learns, and what changes meanwhile."""
+
+    epochs: int = _knob(100, "Epochs", low=1, high=1000, panel=True)
+    """At most this many passes over the training rows."""
+    first_size: float = _knob(1.0, "First image size", low=0.25, high=1.0, panel=True)
+    """Training begins with this share of the image size (64 pixels at least) and grows to all of it by two thirds of
+    the epochs: early epochs are shorter. 1: the whole size throughout."""
+    head_epochs: int = _knob(0, "Heads alone", low=0, high=100)
+    """Epochs at the start in which a pretrained backbone stays as it is."""
+    schedule: str = _knob("restarts", "Schedule", choices=("cosine", "restarts"), panel=True)
+    """cosine: the learning rate falls once, over all epochs; restarts: it starts again after each cycle."""
+    warmup: float = _knob(0.0, "Warm-up", low=0.0, high=20.0)
+    """Epochs in which the learning rate rises to its full value."""
+    t_0: int = _knob(10, "First cycle", low=1, high=1000)
+    """Epochs until the first warm restart."""
+    t_mult: int = _knob(2, "Cycle growth", low=1, high=10)
+    """Each cycle is this many times as long as the one before."""
+
+
+@dataclass(frozen=True)
+@_with_help
+class OptimiserConfig(_Knobs):
+    """AdamW, and the average of its weights."""
+
+    lr: float = _knob(1e-4, "Learning rate", low=1e-6, high=0.1, log=True, panel=True)
+    """AdamW's peak step size."""
+    backbone_lr: float = _knob(1.0, "Rate of the backbone", low=0.0, high=1.0, panel=True)
+    """Its learning rate as a share of the heads'; about a tenth suits pretrained weights."""
+    layer_decay: float = _knob(1.0, "Layer decay", low=0.5, high=1.0)
+    """Each layer of the backbone learns by this factor slower than the one above it; for pretrained weights."""
+    weight_decay: float = _knob(1e-4, "Weight decay", low=0.0, high=1.0, panel=True)
+    """AdamW's decoupled weight decay, on all but biases and normalisation."""
+    clip_norm: float = _knob(1.0, "Gradient clipping", low=0.01, high=100.0)
+    """Largest norm of the whole gradient."""
+    ema: float = _knob(0.0, "Averaged weights", low=0.0, high=0.99999, panel=True)
+    """Decay of a moving average of the weights, which is what is measured and kept; 0: the weights themselves."""
+
+
+@dataclass(frozen=True)
+@_with_task_weights
+@_with_help
+class LossConfig(_Knobs):
+    """The loss; with a weight for each task, ``<task>_weight``."""
+
+    focal_alpha: float = _knob(0.25, "Focal alpha", low=0.01, high=10.0)
+    """Constant factor of the focal loss."""
+    focal_gamma: float = _knob(2.0, "Focal gamma", low=0.0, high=10.0)
+    """How strongly easy faces are played down."""
+    label_smoothing: float = _knob(0.1, "Label smoothing", low=0.0, high=0.9, panel=True)
+    """Share of the target spread evenly."""
+    class_weights: float = _knob(0.0, "Class weights", low=0.0, high=1.0, panel=True)
+    """0: every face counts the same in the emotion loss; 1: every emotion does, however rare; 0.5: between them."""
+
+    def weight(self, task: str) -> float:
+        """The factor of a task's loss."""
+        return getattr(self, f"{task}_weight")
+
+
+@dataclass(frozen=True)
+@_with_help
+class AugmentationConfig(_Knobs):
+    """What is done to faces before the network sees them."""
+
+    augment: float = _knob(1.0, "Augmentation", low=0.0, high=2.0, panel=True)
+    """Strength of all techniques; 0 switches them off."""
+    augment_without: str = _knob("", "Without")
+    """Techniques to leave out, separated by commas; notebook 03 shows and names them all."""
+    mix_probability: float = _knob(0.5, "Mixup/CutMix", low=0.0, high=1.0, panel=True)
+    """Share of steps whose faces are mixed."""
+    mix_ramp: int = _knob(0, "Rise of the mixing", low=0, high=1000)
+    """Epochs until Mixup and CutMix are as frequent as asked for."""
+    mix_fade: float = _knob(0.0, "Fade of the mixing", low=0.0, high=1.0)
+    """Over this last share of training, Mixup and CutMix become rarer until none is left. 0: no fading."""
+
+
+@dataclass(frozen=True)
+@_with_help
+class RunConfig(_Knobs):
+    """When it stops, which epoch is kept, and how it computes."""
+
+    max_minutes: float = _knob(0.0, "Minutes at most", low=0.0, high=1e5, panel=True, resumable=True)
+    """Stop cleanly after this many minutes; start again to go on. 0: no limit."""
+    patience: int = _knob(15, "Patience", low=1, high=1000, panel=True)
+    """Epochs without improvement before training stops."""
+    min_delta: float = _knob(0.001, "Least improvement", low=0.0, high=1.0)
+    """A smaller gain does not count as one."""
+    select_by: str = _knob("emotion_accuracy", "Best by", choices=(*(task.key for task in TASKS.values()), "loss"))
+    """Validation measure that chooses the best checkpoint; ties go to the lower loss."""
+    precision: str = _knob("auto", "Precision", choices=("auto", "float32", "float16", "bfloat16"))
+    """auto: bfloat16 on GPUs that have it, float16 with loss scaling on others such as a T4, float32 on a CPU."""
+    compile: str = _knob("auto", "Compile", choices=("auto", "on", "off"))
+    """torch.compile: takes minutes at first and makes each step shorter. auto: on GPUs from Ampere on."""
+    seed: int = _knob(42, "Seed", low=0, high=2**31 - 1, panel=True)
+    """Every random draw is a function of it and the step."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All of a training run, in sections; the defaults are the ``seed`` recipe. Files and forms know it by flat names.
+
+    Raises:
+        InputError: a value has the wrong type or lies outside its range.
+    """
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    loss: LossConfig = LossConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    run: RunConfig = RunConfig()
+
+    @classmethod
+    def knobs(cls, **about) -> dict[str, dataclasses.Field]:
+        """Every knob by its flat name, in order; or those whose metadata hold what is given."""
+        sections: list[Any] = [section.default for section in fields(cls)]
+        found = {knob.name: knob for section in sections for knob in fields(section)}
+        return {name: k for name, k in found.items() if all(k.metadata.get(a) == v for a, v in about.items())}
+
+    def flat(self) -> dict[str, Any]:
+        """Knob -> value."""
+        return {name: value for part in dataclasses.asdict(self).values() for name, value in part.items()}
+
+    def replace(self, **values) -> TrainConfig:
+        """This config with some knobs set.
+
+        Raises:
+            InputError: there is no such knob or its value is not allowed.
+        """
+        known = self.knobs()
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known fields are {', '.join(known)}."
+                raise InputError(f"The config has an unknown field {name!r}; {hint}")
+        sections = {section.name: getattr(self, section.name) for section in fields(self)}
+        for section, part in sections.items():
+            mine = {knob.name: values[knob.name] for knob in fields(part) if knob.name in values}
+            sections[section] = dataclasses.replace(part, **mine)
+        return TrainConfig(**sections)
+
+    @classmethod
+    def load(cls, path: Path) -> TrainConfig:
+        """Read what :meth:`save` wrote."""
+        return cls().replace(**read_json(path, "a training config"))
+
+    def save(self, path: Path) -> None:
+        """Write every knob as JSON."""
+        write_file(path, json.dumps(self.flat(), indent=2) + "\n")
+
+
+STARTS: dict[str, dict[str, Any]] = {
     "imagenet": {"lr": 2e-3, "backbone_lr": 0.1, "layer_decay": 0.9, "head_epochs": 1},
     "faces": {"backbone": "tf_efficientnet_b2", "lr": 2e-3, "backbone_lr": 0.1, "layer_decay": 0.9, "head_epochs": 1},
     "none": {"lr": 3e-3, "backbone_lr": 1.0, "layer_decay": 1.0, "head_epochs": 0},
 }
 """What suits each start of the weights. A recipe takes these fields when its start is changed; ``seed`` does not."""
 
-_PRODUCTION = TrainConfig(
-    first_size=0.57,
-    epochs=30,
-    **STARTS["imagenet"],
-    weight_decay=0.02,
-    schedule="cosine",
-    warmup=0.5,
-    ema=0.999,
-    focal_alpha=1.0,
-    focal_gamma=0.0,
-    age_head="distribution",
-    age_weight=0.05,
-    gender_weight=0.5,
-    dropout_in=0.2,
-    dropout_hidden=0.1,
-    mix_probability=0.4,
-    mix_ramp=10,
-    mix_fade=0.3,
-    augment=0.5,
-    flip_test=True,
-)
+_SEED = TrainConfig()
 
-_SMALL = TrainConfig(
-    backbone="test_resnet",
-    weights="none",
-    img_size=64,
-    epochs=7,
-    t_0=7,
-    lr=2e-3,
-    focal_alpha=1.0,
-    emotion_weight=2.0,
-    dropout_in=0.2,
-    dropout_hidden=0.1,
-    mix_probability=0.0,
-    augment=0.5,
-    workers=1,
-)
+_PRODUCTION = _SEED.replace(
+    **STARTS["imagenet"], first_size=0.57, epochs=30, weight_decay=0.02, schedule="cosine", warmup=0.5, ema=0.999,
+    focal_alpha=1.0, focal_gamma=0.0, age_head="distribution", age_weight=0.05, gender_weight=0.5, dropout_in=0.2,
+    dropout_hidden=0.1, mix_probability=0.4, mix_ramp=10, mix_fade=0.3, augment=0.5, flip_test=True,
+)  # fmt: skip
+
+_SMALL = _SEED.replace(
+    backbone="test_resnet", weights="none", img_size=64, epochs=7, t_0=7, lr=2e-3, focal_alpha=1.0, emotion_weight=2.0,
+    dropout_in=0.2, dropout_hidden=0.1, mix_probability=0.0, augment=0.5, workers=1,
+)  # fmt: skip
 
 RECIPES = {
-    "seed": TrainConfig(),
+    "seed": _SEED,
     "production": _PRODUCTION,
-    "quick": dataclasses.replace(_PRODUCTION, img_size=128, epochs=10),
+    "quick": _PRODUCTION.replace(img_size=128, epochs=10),
     "small": _SMALL,
-    "demo": dataclasses.replace(_SMALL, batch_size=32, epochs=12, t_0=12, lr=1e-3, augment=0.3, mix_probability=0.1),
+    "demo": _SMALL.replace(batch_size=32, epochs=12, t_0=12, lr=1e-3, augment=0.3, mix_probability=0.1),
 }
 """Every recipe is a full config.
 
@@ -371,72 +332,76 @@ RECIPES = {
 an hour on two CPU cores. ``demo``: the same for the few thousand drawn faces.
 """
 
+_FOR_GPUS = ("seed", "production", "quick")
+"""Recipes whose knobs are fitted to the GPU."""
+
 
 def recipe(name: str, **changes) -> TrainConfig:
-    """A recipe by its name, with some fields changed, and those of STARTS that its start of the weights asks for.
+    """A recipe by its name, with some knobs changed, on no machine in particular; see :func:`decide`."""
+    return decide(name, changes)
+
+
+def decide(
+    name: str | None,
+    changes: Mapping[str, Any],
+    *,
+    fitted: Mapping[str, Any] | None = None,
+    existing: TrainConfig | None = None,
+) -> TrainConfig:
+    """The one place where a config is decided: from a recipe, the start of the weights, the machine and the run.
+
+    A run that is there goes on with its own config and the changes. A recipe that is named is asked for as a whole, but
+    for what is fitted to a GPU or may change, which stays the run's. Where that is not what the run was started with,
+    training refuses it and shows the difference.
+
+    Args:
+        name: a recipe; ``auto``: ``production`` on a GPU, ``small`` without one; None: the run's own, or
+            ``production``.
+        changes: knobs that win over everything else. Another start of the weights brings what suits it, see STARTS.
+        fitted: knobs that fit this machine's GPU, see :func:`helpers.session.runtime.fitted_to`; None without a GPU.
+        existing: the config of the run that is there, or None.
 
     Raises:
-        InputError: there is no such recipe, or a changed field is unknown or out of range.
+        InputError: there is no such recipe, or a changed knob is unknown or out of range.
     """
+    if existing and name in (None, "auto"):
+        return existing.replace(**changes)
+    name = name or "production"
+    if name == "auto":
+        name = "production" if fitted else "small"
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}; choose one of: {', '.join(RECIPES)}.")
     base, start = RECIPES[name], changes.get("weights")
-    suited = STARTS.get(start, {}) if name != "seed" and start != base.weights else {}
-    return TrainConfig.from_dict(suited | changes, base)
+    suited = STARTS.get(start, {}) if start and name != "seed" and start != base.model.weights else {}
+    if existing:
+        kept = TrainConfig.knobs(fitted=True) | TrainConfig.knobs(resumable=True)
+        fitted = {knob: value for knob, value in existing.flat().items() if knob in kept}
+    elif name not in _FOR_GPUS:
+        fitted = {}
+    return base.replace(**{**suited, **(fitted or {}), **changes})
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One line of the verdict: ``measure`` has to lie on the right side of ``bound`` (in ``unit``)."""
+    """One line of the verdict: a measure has to reach ``bound`` (in ``unit``).
+
+    Where it is a ``task``'s, it is that on the pooled published test rows of the ``reference`` datasets.
+    """
 
     title: str
     bound: float
     unit: str
     at_least: bool
+    task: str = ""
+    reference: tuple[str, ...] = ()
 
 
 CRITERIA = {
-    "emotion": Criterion("Emotion accuracy", 78.0, "%", at_least=True),
-    "gender": Criterion("Gender accuracy", 92.0, "%", at_least=True),
-    "age": Criterion("Age error (MAE)", 4.0, "years", at_least=False),
-    "gap": Criterion("Train-validation gap", 10.0, "points", at_least=False),
+    "emotion": Criterion("Emotion accuracy", 78.0, "%", True, "emotion", ("fer2013", "rafdb")),
+    "gender": Criterion("Gender accuracy", 92.0, "%", True, "gender", ("utkface",)),
+    "age": Criterion("Age error (MAE)", 4.0, "years", False, "age", ("utkface",)),
+    "gap": Criterion("Train-validation gap", 10.0, "points", at_least=False, task="emotion"),
     "onnx": Criterion("ONNX equals PyTorch", 1e-3, "largest difference", at_least=False),
     "latency": Criterion("Time for one face (p95)", 50.0, "ms", at_least=False),
 }
 """The six criteria of a finished model."""
-
-
-def read_json(path: Path, what: str) -> dict:
-    """The JSON object in ``path``.
-
-    Raises:
-        InputError: the file is missing, is not JSON, or is not an object.
-    """
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; {what} was expected there.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InputError(
-            f"{path} cannot be read as JSON ({error}); {what} was expected there: correct or delete that file."
-        ) from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds a JSON {type(values).__name__}, but {what} is an object with named fields.")
-    return values
-
-
-def write_file(path: Path, text: str) -> None:
-    """Write a small text file so that a kill leaves the old one or the new one, never half of it.
-
-    Raises:
-        InputError: the disk is full or the folder cannot be written to.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(
-            f"{path} could not be written ({error.strerror}); free some space and run this again; what was there "
-            "before is untouched."
-        ) from error

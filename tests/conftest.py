@@ -1,4 +1,4 @@
-"""Small drawn datasets, packed and trained once for all tests."""
+"""Small drawn datasets, packed and trained once for all tests, and how the property tests draw their examples."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples on every run, so that a test fails for what was changed; `make explore` draws fresh ones.
+settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("explore", derandomize=False, max_examples=500, deadline=None, print_blob=True)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(scope="session")
@@ -32,12 +38,12 @@ def tiny_config():
     """A config that trains in seconds."""
     from helpers.config import recipe
 
-    return recipe("demo", img_size=32, epochs=2, t_0=2, batch_size=32, head_width=16, workers=0, mix_probability=0.5)
+    return recipe("demo", img_size=32, epochs=2, t_0=2, batch_size=32, workers=0, mix_probability=0.5)
 
 
 @pytest.fixture(scope="session")
 def trained(store, tiny_config, tmp_path_factory):
     """A run of two epochs, to be read only."""
-    from helpers.training.fit import fit
+    from helpers.training.loop import fit
 
     return fit(tiny_config, store, tmp_path_factory.mktemp("runs") / "tiny")

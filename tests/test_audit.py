@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.config import SPLITS, UNKNOWN
-from helpers.data.audit import audit, audit_table, split_of
+from helpers.data.audit import SPLITS, audit, audit_table, split_of
+from helpers.tasks import AGE, UNKNOWN
 
 FACE = st.tuples(
     st.integers(0, 30),  # which pixels: few kinds, so that twins are frequent
     st.sampled_from([("fer2013", "train"), ("fer2013", "test"), ("utkface", None)]),
     st.integers(0, 3),
-    st.integers(1, 90),
+    st.integers(1, 90) | st.tuples(st.integers(1, 45), st.integers(45, 90)),  # an age in years, or between two
 )
 
 
@@ -25,11 +25,18 @@ def table(faces) -> pd.DataFrame:
     rows = []
     for number, (pixels, (dataset, split), emotion, age) in enumerate(faces):
         fer = dataset == "fer2013"
-        labels = (emotion, math.nan, UNKNOWN) if fer else (UNKNOWN, float(age), age % 2)
+        low, high = age if isinstance(age, tuple) else (age, age)
+        labels = (emotion, math.nan, math.nan, UNKNOWN) if fer else (UNKNOWN, float(low), float(high), low % 2)
         sha = hashlib.sha256(b"%d" % pixels).hexdigest()
         rows.append((dataset, split, *labels, UNKNOWN, sha, f"{number}.jpg"))
-    columns = ["dataset", "split", "emotion", "age", "gender", "race", "sha", "name"]
-    return pd.DataFrame(rows, columns=columns).astype({"emotion": "int8", "gender": "int8", "age": "float32"})
+    columns = ["dataset", "split", "emotion", "age_low", "age_high", "gender", "race", "sha", "name"]
+    kinds = {"emotion": "int8", "age_low": "float32", "age_high": "float32", "gender": "int8"}
+    return pd.DataFrame(rows, columns=columns).astype(kinds)
+
+
+def ages(kept: pd.DataFrame) -> list[tuple[float, float]]:
+    """The intervals of the rows that stay."""
+    return [tuple(label) for label in AGE.read(kept).tolist()]
 
 
 @settings(max_examples=80, deadline=None)
@@ -41,6 +48,9 @@ def test_twins_never_stand_in_two_splits_and_published_tests_stay_whole(faces):
     published = given_table.index[given_table["split"] == "test"]
     assert set(published) <= set(kept.index) and (kept.loc[published, "split"] == "test").all()
     assert (kept.loc[published, "emotion"] == given_table.loc[published, "emotion"]).all(), "test labels stay"
+    assert (kept["age_low"].isna() == kept["age_high"].isna()).all()
+    assert not (kept["age_low"] > kept["age_high"]).any(), "the lowest age that it may be is not above the highest"
+    assert kept.dtypes[["emotion", "age_low"]].tolist() == ["int8", "float32"]
     for name, found in report.items():
         left = found["left_out_twin_in_test"] + found["left_out_twin_in_validation"] + found["left_out_without_label"]
         assert found["rows"] == (given_table["dataset"] == name).sum()
@@ -99,14 +109,35 @@ def test_conflicting_emotions_go_by_majority_and_a_tie_is_unknown():
 
 def test_conflicting_ages_become_their_median_within_five_years_and_else_unknown():
     kept, _ = audit(_in_training([30, 32, 34], "utkface"))
-    assert kept["age"].tolist() == [32.0] * 3
+    assert ages(kept) == [(32.0, 32.0)] * 3
     kept, _ = audit(_in_training([30, 50, 52], "utkface"))
-    assert np.isnan(kept["age"]).all() and (kept["gender"] == 0).all(), "the gender they agree on stays"
+    assert np.isnan(ages(kept)).all() and (kept["gender"] == 0).all(), "the gender they agree on stays"
+
+
+def test_ages_that_are_known_as_intervals_become_what_they_share_or_their_median_or_unknown():
+    for labels, wanted in (
+        ([(20, 29), (24, 24)], (24, 24)),
+        ([(20, 29), (24, 40), (22, 28)], (24, 28)),
+        ([(20, 29), (29, 40)], (29, 29)),
+        ([(20, 28), (32, 40)], (26, 34)),
+        ([(20, 28), (34, 40)], (math.nan, math.nan)),
+        ([(20, 40), (24, 24), (60, 60)], (math.nan, math.nan)),
+    ):
+        kept, report = audit(_in_training(labels, "utkface"))
+        assert np.array_equal(ages(kept), [wanted] * len(labels), equal_nan=True), labels
+        assert report["utkface"]["relabelled"] == sum(label != wanted for label in labels)
+
+
+def test_an_age_that_is_not_known_is_not_learned_from_a_twin_nor_counts_against_it():
+    faces = pd.concat([_in_training([(20, 29), 24], "utkface"), _in_training([24], "utkface")], ignore_index=True)
+    faces.loc[2, ["age_low", "age_high"]] = math.nan
+    kept, _ = audit(faces)
+    assert np.array_equal(ages(kept), [(24, 24), (24, 24), (math.nan, math.nan)], equal_nan=True)
 
 
 def test_what_one_dataset_says_of_a_face_is_not_given_to_its_twin_in_another():
     kept, _ = audit(pd.concat([_in_training([1]), _in_training([40], "utkface")], ignore_index=True))
-    assert kept["emotion"].tolist() == [1, UNKNOWN] and np.isnan(kept["age"].iloc[0])
+    assert kept["emotion"].tolist() == [1, UNKNOWN] and np.isnan(ages(kept)[0]).all()
 
 
 def test_the_class_furthest_from_its_share_is_told_in_points():

@@ -11,8 +11,10 @@ import pytest
 
 from helpers.__main__ import _parser, _train_config, main
 from helpers.config import RECIPES, recipe
+from helpers.runs.run import FORMAT
 from helpers.session import runtime
 from helpers.session.gpu import Gpu
+from helpers.tasks import label_classes
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--recipe", "demo", "--img_size", "32", "--epochs", "1", "--batch_size", "32", "--workers", "0"]
@@ -41,7 +43,12 @@ def test_every_step_runs_in_order_from_the_paths_of_four_folders(workspace, path
     assert (run / "model.onnx").exists()
     assert {path.stem for path in (workspace / "preview").iterdir()} == {"class_balance", *(
         f"augmentation_{group}" for group in ("geometric", "colour", "noise", "blur", "cutout"))}  # fmt: skip
-    assert set(json.loads((run / "metrics.json").read_text())) >= {"train", "validation", "test", "gap", "onnx"}
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert set(metrics) == {"evaluation", "export"}
+    assert set(metrics["evaluation"]) == {"train", "validation", "test", "gap"}
+    assert set(metrics["export"]) == {"difference", "agreement", "milliseconds", "bytes"}
+    assert {path.stem for path in (run / "figures").iterdir()} == {"curves", "age", *(
+        f"{kind}_{task}" for kind in ("confusion", "classes") for task in ("emotion", "gender"))}  # fmt: skip
     printed = capsys.readouterr().out
     assert "epoch 1" in printed and "Emotion accuracy" in printed and "drawn faces" in printed
 
@@ -67,7 +74,7 @@ def test_method_2_asks_for_what_the_document_says_and_is_tried_with_little(works
     little = METHOD_2.replace("100", "1").replace("64", "32").replace("efficientnet_b2", "test_efficientnet").split()
     assert main([*little, "--weights", "none", "--img_size", "32", "--workers", "0", "--tensorboard"]) == 0
     run, printed = workspace / "runs" / "run-1", capsys.readouterr()
-    assert "contempt is not among the seven emotions" in printed.out, "the paths file is found in the workspace"
+    assert "contempt is not among the emotions" in printed.out, "the paths file is found in the workspace"
     assert "test_efficientnet with" in printed.out + printed.err and "of them trainable" in printed.out + printed.err
     assert json.loads((run / "results.json").read_text())["epochs"] == 1
     assert "epoch 1, loss" in (run / "train.log").read_text() and list((run / "tensorboard").iterdir())
@@ -87,10 +94,10 @@ def test_a_run_goes_on_with_its_batch_size_on_a_gpu_of_another_size(workspace, m
         monkeypatch.setattr(runtime, "read_gpus", lambda name=name, memory=memory: (Gpu(name, memory),))
         folder = workspace / ("run" if existing or name == "T4" else "other")
         config = _train_config(args, folder)
-        assert config.batch_size == size
+        assert config.data.batch_size == size
         folder.mkdir(exist_ok=True)
         config.save(folder / "config.json")
-        (folder / "manifest.json").write_text("{}")
+        (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, "classes": label_classes()}))
 
 
 def test_own_faces_and_the_choice_of_labels_come_from_the_line(workspace, sample_folders, capsys):
@@ -161,6 +168,7 @@ def test_wrong_knobs_are_one_sentence_and_leave_no_run(workspace, paths_file, ca
         ('{"epoch": 3}', "unknown field 'epoch'; did you mean 'epochs'?"),
         ('{"dropout_in": 1.5}', "'dropout_in' is 1.5, but it takes a value from 0 to 0.95"),
         ("[1, 2]", "is an object with named fields"),
+        ('{"weights": ["none"]}', "'weights' is ['none'], but it takes text"),
     ],
 )
 def test_a_wrong_config_file_is_one_sentence(workspace, capsys, content, words):
@@ -174,7 +182,7 @@ def test_a_knob_on_the_line_wins_over_the_config_file_and_that_over_the_recipe(w
     arguments = ["--recipe", "demo", "--config", str(workspace / "config.json"), "--seed", "3"]
     assert main(["train", "--data_paths", str(paths_file), *arguments]) == 0
     config = json.loads((workspace / "runs" / "run-1" / "config.json").read_text())
-    assert (config["seed"], config["lr"], config["t_0"]) == (3, 0.004, RECIPES["demo"].t_0)
+    assert (config["seed"], config["lr"], config["t_0"]) == (3, 0.004, RECIPES["demo"].schedule.t_0)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +197,14 @@ def test_a_knob_on_the_line_wins_over_the_config_file_and_that_over_the_recipe(w
 def test_a_step_taken_too_early_says_what_comes_first(workspace, capsys, arguments, words):
     assert main(arguments) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["sample", "kaggle"])
+def test_a_download_of_no_dataset_is_one_sentence_and_nothing_is_drawn(workspace, capsys, source):
+    assert main(["download", "--source", source, "--datasets"]) == 2
+    error = capsys.readouterr().err
+    assert error == "error: No dataset was named; name one, or a CSV file of your own faces.\n"
+    assert not list(workspace.iterdir())
 
 
 def test_as_a_process_it_ends_with_status_2_and_no_traceback(tmp_path):

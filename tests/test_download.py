@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from kagglesdk import kaggle_env
 
-from helpers.config import InputError
 from helpers.data import download
 from helpers.data.download import fetch, fetch_all
 from helpers.data.sources import SOURCES
 from helpers.data.store import pack
+from helpers.files import InputError
 
 
 class Kaggle(http.server.ThreadingHTTPServer):

@@ -1,6 +1,7 @@
 """Results name their data, the verdict is strict, and the exported file answers as the model does."""
 
 import json
+import logging
 import math
 import shutil
 
@@ -10,15 +11,36 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers.config import EMOTIONS, TASKS, InputError
-from helpers.evaluation.report import evaluate, summary
+from helpers import plots
+from helpers.data.store import pack
+from helpers.evaluation.figures import all_figures, task_figures
+from helpers.evaluation.measures import measure, summary
+from helpers.evaluation.predictions import write_predictions
 from helpers.evaluation.verdict import verdict, verdict_table
-from helpers.export.onnx_export import export, open_session
+from helpers.export import check
+from helpers.export.check import check_graph
+from helpers.export.graph import export_graph, open_session
+from helpers.export.latency import time_graph
+from helpers.files import InputError
 from helpers.metrics import proportion
-from helpers.training.checkpoints import previous
-from helpers.training.fit import load_best
+from helpers.runs.checkpoints import previous
+from helpers.runs.run import Run
+from helpers.tasks import AGE, EMOTIONS, GENDERS, TASKS
 from helpers.training.model import Reader
-from helpers.training.run import Run
+from helpers.training.predict import load_best
+
+
+def evaluate(run: Run, store) -> None:
+    """What notebook 05 and the line's evaluate do."""
+    table = write_predictions(run, store)
+    run.write_metrics("evaluation", measure(table))
+    plots.save_all(all_figures(run, measure(table), table), run.folder / "figures")
+
+
+def export(run: Run, store) -> None:
+    """What notebook 06 and the line's export do."""
+    size = export_graph(run).stat().st_size
+    run.write_metrics("export", check_graph(run, store) | time_graph(run, store) | {"bytes": size})
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +52,24 @@ def finished(store, trained, tmp_path_factory):
     return run
 
 
+def evaluation(run: Run) -> dict:
+    return run.read_metrics()["evaluation"]
+
+
+def copied(run: Run, folder) -> Run:
+    """The same run in another folder, to be written to."""
+    return Run.open(shutil.copytree(run.folder, folder))
+
+
 def test_metrics_agree_with_the_predictions_that_were_kept(finished, store):
-    metrics, table = finished.read_metrics(), pd.read_parquet(finished.folder / "predictions.parquet")
+    metrics, table = evaluation(finished), pd.read_parquet(finished.folder / "predictions.parquet")
     for split in ("train", "validation", "test"):
         part = table[table["split"] == split]
-        emotion, age = part[part["emotion"] >= 0], part[part["age"].notna()]
+        emotion, age = part[part["emotion"] >= 0], part[part["age_low"].notna()]
         assert metrics[split]["emotion"]["accuracy"]["n"] == len(emotion) > 0
         hits = (emotion[[f"p_{name}" for name in EMOTIONS]].to_numpy().argmax(1) == emotion["emotion"]).mean()
         assert metrics[split]["emotion"]["accuracy"]["value"] == pytest.approx(hits)
-        assert metrics[split]["age"]["mae"]["value"] == pytest.approx((age["age_answer"] - age["age"]).abs().mean())
+        assert metrics[split]["age"]["mae"]["value"] == pytest.approx((age["age_answer"] - age["age_low"]).abs().mean())
     assert len(table[table["split"] == "test"]) == len(store.rows("test"))
     gap = metrics["train"]["emotion"]["accuracy"]["value"] - metrics["validation"]["emotion"]["accuracy"]["value"]
     assert metrics["gap"]["value"] == pytest.approx(gap)
@@ -47,51 +78,65 @@ def test_metrics_agree_with_the_predictions_that_were_kept(finished, store):
 def test_pooled_counts_are_the_sum_of_the_datasets(finished):
     for split in ("train", "validation", "test"):
         for task in TASKS:
-            found = finished.read_metrics()[split][task]
+            found = evaluation(finished)[split][task]
             name = "mae" if task == "age" else "accuracy"
             assert found[name]["n"] == sum(part[name]["n"] for part in found["by_dataset"].values())
 
 
 def test_fer2013_s_private_test_is_also_reported_by_itself(finished, store):
-    found = finished.read_metrics()["test"]["emotion"]
+    found = evaluation(finished)["test"]["emotion"]
     for part in ("PublicTest", "PrivateTest"):
         rows = store.faces[(store.faces["split"] == "test") & (store.faces["part"] == part)]
         assert found["by_part"][f"fer2013 {part}"]["accuracy"]["n"] == len(rows) > 0
         assert rows["name"].str.contains(f"/{part}_").all()
-    assert "fer2013 PrivateTest" in set(summary(finished.read_metrics())["dataset"])
+    assert "fer2013 PrivateTest" in set(summary(evaluation(finished))["dataset"])
 
 
 def test_figures_are_written_and_the_table_names_split_dataset_and_count(finished):
     names = {path.name for path in (finished.folder / "figures").iterdir()}
     wanted = {"curves", "confusion_emotion", "confusion_gender", "classes_emotion", "classes_gender", "age"}
     assert {f"{name}.png" for name in wanted} <= names
-    table = summary(finished.read_metrics())
+    table = summary(evaluation(finished))
     assert {"train", "validation", "test"} == set(table["split"]) and (table["faces"] > 0).all()
 
 
 def test_a_run_is_not_measured_on_other_faces_than_it_was_split_from(finished, sample_folders, tmp_path):
-    from helpers.data.store import pack
-
     other = pack({"fer2013": sample_folders["fer2013"]}, tmp_path / "faces")
-    with pytest.raises(InputError, match="was trained on other faces"):
-        evaluate(finished, other)
-    with pytest.raises(InputError, match="was trained on other faces"):
-        export(finished, other)
+    for measured in (write_predictions, check_graph):
+        with pytest.raises(InputError, match="was trained on other faces"):
+            measured(finished, other)
 
 
 def test_evaluating_or_exporting_too_early_says_which_notebook_comes_first(store, trained, tmp_path):
     with pytest.raises(InputError, match="notebook 04 makes it"):
         Run.open(tmp_path / "none")
-    run = Run.open(shutil.copytree(trained.folder, tmp_path / "tiny"))
-    with pytest.raises(InputError, match="notebook 05 makes them"):
-        export(run, store)
-    assert not (run.folder / "model.onnx").exists()
+    run = copied(trained, tmp_path / "tiny")
     run.best_path.unlink()
     load_best(run)
     assert "the weights of epoch 2, the best, are gone; those of epoch 1 are" in (run.folder / "train.log").read_text()
     previous(run.best_path).unlink()
-    with pytest.raises(InputError, match="until one epoch is complete"):
-        evaluate(run, store)
+    for step in (evaluate, export):
+        with pytest.raises(InputError, match="until one epoch is complete"):
+            step(run, store)
+    assert not (run.folder / "model.onnx").exists() and not (run.folder / "metrics.json").exists()
+
+
+def test_a_run_may_be_exported_before_it_is_evaluated(store, trained, tmp_path):
+    run = copied(trained, tmp_path / "tiny")
+    export(run, store)
+    assert set(run.read_metrics()) == {"export"}
+    assert [status == "not measured" for status in statuses(run.read_metrics())] == [True] * 4 + [False] * 2
+
+
+def test_a_run_that_was_trained_for_other_classes_is_refused_in_one_sentence_that_names_them(trained, tmp_path):
+    path = copied(trained, tmp_path / "tiny").folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["classes"]["gender"] = ["female", "male"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(InputError) as caught:
+        Run.open(path.parent)
+    assert str(caught.value).startswith(f"The run {path.parent} ") and "\n" not in str(caught.value)
+    assert "other classes of gender (female, male) than there are now (male, female)" in str(caught.value)
 
 
 def test_the_exported_graph_is_one_file_with_free_sizes_and_names_its_labels(finished):
@@ -103,7 +148,8 @@ def test_the_exported_graph_is_one_file_with_free_sizes_and_names_its_labels(fin
     dims = [d.dim_value or d.dim_param for d in faces.type.tensor_type.shape.dim]
     assert dims[3] == 3 and all(isinstance(d, str) for d in dims[:3])
     about = {p.key: p.value for p in model.metadata_props}
-    assert about["emotion"].split(",") == list(EMOTIONS) and "drawn" in about["trained_on"]
+    assert about["emotion"].split(",") == list(EMOTIONS) and about["gender"].split(",") == list(GENDERS)
+    assert about["age"] == "years" and "drawn" in about["trained_on"]
 
 
 @pytest.mark.parametrize("shape", [(1, 48, 48, 3), (5, 200, 200, 3), (2, 33, 61, 3), (3, 1, 1, 3)])
@@ -118,10 +164,157 @@ def test_the_exported_graph_answers_as_pytorch_for_any_size(finished, shape):
 
 
 def test_export_reports_difference_time_and_size(finished):
-    onnx_result = finished.read_metrics()["onnx"]
-    assert 0 <= onnx_result["difference"]["value"] < 1e-3 and onnx_result["agreement"] > 0.99
-    assert onnx_result["milliseconds"]["value"] > 0
-    assert onnx_result["bytes"] == (finished.folder / "model.onnx").stat().st_size
+    found = finished.read_metrics()["export"]
+    assert 0 <= found["difference"]["value"] < 1e-3 and found["agreement"] > 0.99
+    assert found["milliseconds"]["value"] > 0
+    assert found["bytes"] == (finished.folder / "model.onnx").stat().st_size
+
+
+def test_evaluating_again_keeps_what_the_export_measured_and_the_other_way_round(finished, store, tmp_path):
+    run = copied(finished, tmp_path / "tiny")
+    both = run.read_metrics()
+    assert set(both) == {"evaluation", "export"}
+    for again, other in ((evaluate, "export"), (export, "evaluation")):
+        mine = ({"evaluation", "export"} - {other}).pop()
+        run.write_metrics(mine, {"stale": 1})
+        again(run, store)
+        assert run.read_metrics()[other] == both[other] and set(run.read_metrics()[mine]) == set(both[mine])
+    assert run.read_metrics()["evaluation"] == both["evaluation"], "the same network on the same faces"
+
+
+class Session:
+    """An exported graph that answers as the network does, but for what a test does to its answers."""
+
+    def __init__(self, run: Run, spoil):
+        self._reader, self._spoil = Reader(load_best(run)).eval(), spoil
+
+    def run(self, names, inputs):
+        with torch.inference_mode():
+            found = [output.numpy() for output in self._reader(torch.from_numpy(inputs["faces"]))]
+        return self._spoil(dict(zip(TASKS, found, strict=True)), len(inputs["faces"]))
+
+
+def checked(run: Run, store, monkeypatch, spoil) -> dict:
+    """What the check says of an exported graph with spoiled answers."""
+    monkeypatch.setattr(check, "open_session", lambda path: Session(run, lambda *found: list(spoil(*found).values())))
+    return check_graph(run, store)
+
+
+def test_the_agreement_counts_each_face_once_and_faces_that_are_given_alone_count_for_the_difference(
+    finished, store, monkeypatch
+):
+    def wrong_when_alone(found, faces):
+        return found | ({"emotion": np.roll(found["emotion"], 1, axis=1)} if faces == 1 else {})
+
+    sizes = [store.image(row).shape for row in store.fixed_sample("validation", check.ROWS)]
+    assert all(sizes.count(size) > 1 for size in sizes), "else a face is alone among those of its size"
+    right = checked(finished, store, monkeypatch, lambda found, faces: found)
+    assert right["difference"]["value"] == pytest.approx(0, abs=1e-6) and right["agreement"] == 1
+    assert right["difference"]["n"] == len(sizes)
+    found = checked(finished, store, monkeypatch, wrong_when_alone)
+    assert found["difference"]["value"] > 1e-3 and found["agreement"] == 1
+
+    def wrong_gender(found, faces):
+        return found | {"gender": found["gender"][:, ::-1]}
+
+    found = checked(finished, store, monkeypatch, wrong_gender)
+    assert found["agreement"] == 0.5, "each face has an emotion and a gender, and an age that is no class"
+
+
+def test_a_difference_in_years_counts_by_the_hundred(finished, store, monkeypatch):
+    found = checked(finished, store, monkeypatch, lambda found, faces: found | {"age": found["age"] + 5})
+    assert found["difference"]["value"] == pytest.approx(0.05, abs=1e-4) and found["agreement"] == 1
+
+
+def test_a_graph_that_answers_with_no_number_is_not_called_equal(finished, store, monkeypatch):
+    found = checked(finished, store, monkeypatch, lambda found, faces: found | {"age": found["age"] * np.nan})
+    assert not found["difference"]["value"] < 1e-3
+    run = copied(finished, finished.folder.parent / "spoiled")
+    run.write_metrics("export", found)
+    assert statuses(run.read_metrics())[4] == "fail"
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.CRITICAL])
+def test_an_export_leaves_the_exporter_as_talkative_as_it_was_whether_it_succeeds_or_not(
+    finished, tmp_path, monkeypatch, level
+):
+    run, logger, seen = copied(finished, tmp_path / "tiny"), logging.getLogger("torch.onnx"), []
+    monkeypatch.setattr(logger, "level", level)
+    exporting = torch.onnx.export
+
+    def watched(*args, **options):
+        seen.append(logger.level)
+        return exporting(*args, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", watched)
+    export_graph(run)
+    assert (seen, logger.level) == ([logging.ERROR], level)
+
+    def failing(*args, **options):
+        raise torch.onnx.errors.OnnxExporterError("no such operator")
+
+    monkeypatch.setattr(torch.onnx, "export", failing)
+    before = (run.folder / "model.onnx").read_bytes()
+    with pytest.raises(
+        InputError, match=r"^The backbone 'test_resnet' cannot be exported to ONNX: no such operator\.$"
+    ):
+        export_graph(run)
+    assert logger.level == level and (run.folder / "model.onnx").read_bytes() == before
+    assert not list(run.folder.glob(".*.partial"))
+
+
+def test_the_figures_follow_from_the_predictions_and_the_metrics_that_were_written_alone(finished, tmp_path):
+    metrics, table = evaluation(finished), pd.read_parquet(finished.folder / "predictions.parquet")
+    names = {"emotion": ["confusion_emotion", "classes_emotion"], "age": ["age"],
+             "gender": ["confusion_gender", "classes_gender"]}  # fmt: skip
+    for task, wanted in names.items():
+        figures = task_figures(task, metrics, table, drawn=True)
+        assert list(figures) == wanted
+        plots.save_all(figures, tmp_path)
+        for name in wanted:
+            assert (tmp_path / f"{name}.png").read_bytes() == (finished.folder / "figures" / f"{name}.png").read_bytes()
+    assert task_figures("age", metrics | {"test": {}}, table, drawn=True) == {}, "no test face carries its label"
+
+
+def test_the_measures_follow_from_the_predictions_that_were_written_alone(finished, tmp_path):
+    run = copied(finished, tmp_path / "tiny")
+    run.write_metrics("evaluation", measure(pd.read_parquet(run.folder / "predictions.parquet")))
+    assert run.read_metrics() == finished.read_metrics()
+
+
+def predictions(splits: dict[str, list]) -> pd.DataFrame:
+    """A table of predictions of ages: split -> (dataset, lowest, highest, answer) of each row."""
+    rows = [(split, *row) for split, given in splits.items() for row in given]
+    table = pd.DataFrame(rows, columns=["split", "dataset", "age_low", "age_high", "age_answer"])
+    unknown = {column: -1 for task in TASKS.values() if task is not AGE for column in task.columns}
+    answers = {f"{name}_answer": 0 for name in TASKS if name != "age"}
+    return table.assign(part=None, **unknown, **answers)
+
+
+def test_an_answer_within_an_interval_has_no_error_in_the_metrics(tmp_path):
+    unlabelled = ("own", math.nan, math.nan, 9.0)
+    table = predictions({
+        "train": [("utkface", 20, 20, 20.0), ("utkface", 40, 40, 40.0), ("own", 50, 60, 40.0)],
+        "test": [("utkface", 20, 29, 25.0), ("utkface", 20, 29, 31.0), ("own", 30, 30, 27.0), unlabelled],
+    })  # fmt: skip
+    found = measure(table)
+    assert set(found) == {"train", "test"} and list(found["test"]) == ["age"], "no gap, and no task without a label"
+    age = found["test"]["age"]
+    assert (age["mae"]["value"], age["mae"]["n"], age["bias"]["value"]) == (
+        pytest.approx(5 / 3),
+        3,
+        pytest.approx(-1 / 3),
+    )
+    assert age["median_mae"]["value"] == pytest.approx((11 + 11 + 10) / 3), "always saying 40, training's median"
+    assert {name: part["mae"]["value"] for name, part in age["by_dataset"].items()} == {"utkface": 1.0, "own": 3.0}
+    assert found["train"]["age"]["mae"]["value"] == pytest.approx(10 / 3)
+    shown = summary(found).set_index(["split", "dataset"])["value"]
+    assert shown["test", "all"] == "1.7 years" and shown["test", "utkface"] == "1.0 years"
+    (figure,) = task_figures("age", found, table, drawn=False).values()
+    plots.save_all({"age": figure}, tmp_path)
+    points = figure.axes[0].collections[0].get_offsets()
+    assert points.tolist() == [[24.5, 25], [24.5, 31], [30, 27]], "an interval stands at its middle"
+    assert [bar.get_height() for bar in figure.axes[1].patches] == [1.0, 3.0], "by decade: how far off, not from there"
 
 
 def share(value, n=10_000):
@@ -133,7 +326,7 @@ def metrics(fer=None, raf=None, gender=0.99, mae=3.0, half=0.1):
     emotion = {name: share(value) for name, value in (("fer2013", fer), ("rafdb", raf)) if value is not None}
     age = {"mae": {"value": mae, "low": mae - half, "high": mae + half, "n": 900}}
     test = {"gender": {"by_dataset": {"utkface": share(gender)}}, "age": {"by_dataset": {"utkface": age}}}
-    return {"test": test | ({"emotion": {"by_dataset": emotion}} if emotion else {})}
+    return {"evaluation": {"test": test | ({"emotion": {"by_dataset": emotion}} if emotion else {})}}
 
 
 def statuses(results, drawn=False):
@@ -155,7 +348,9 @@ def test_emotion_is_pooled_by_rows_and_not_measurable_when_a_reference_set_is_mi
 
 
 def test_drawn_faces_never_pass_a_measure_of_faces():
-    results = metrics(0.99, 0.99, 0.99, 1.0) | {"gap": {"value": 0.0, "low": -0.01, "high": 0.01, "n": 5000}}
+    results = metrics(0.99, 0.99, 0.99, 1.0)
+    results["evaluation"]["gap"] = {"value": 0.0, "low": -0.01, "high": 0.01, "n": 5000}
+    assert statuses(results)[:4] == ["pass"] * 4
     assert statuses(results, drawn=True)[:4] == ["drawn faces"] * 4
 
 
@@ -163,12 +358,14 @@ def test_what_was_not_measured_is_said_so_and_a_table_can_be_made(finished):
     assert statuses({}) == ["not measured"] * 6
     table = verdict_table(verdict(finished.read_metrics(), drawn=True))
     assert len(table) == 6 and not table["verdict"].str.contains("not measured").any()
+    evaluated = {"evaluation": evaluation(finished)}
+    assert [status == "not measured" for status in statuses(evaluated)] == [False] * 4 + [True] * 2
 
 
 def test_metrics_are_json_that_any_reader_takes(trained, tmp_path):
-    run = Run.open(shutil.copytree(trained.folder, tmp_path / "tiny"))
+    run = copied(trained, tmp_path / "tiny")
     alone = {"mae": {"value": 3.0, "low": -math.inf, "high": math.inf, "n": 1}, "none": math.nan}
-    run.write_metrics({"test": {"age": {"by_dataset": {"utkface": alone}}}})
+    run.write_metrics("evaluation", {"test": {"age": {"by_dataset": {"utkface": alone}}}})
     text = (run.folder / "metrics.json").read_text()
     assert "NaN" not in text and "Infinity" not in text
     assert statuses(json.loads(text))[2] == "borderline", "one face proves nothing"

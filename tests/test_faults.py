@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.config import DataConfig, InputError
+from helpers.config import PackConfig
 from helpers.data.images import decode
 from helpers.data.layouts.affectnet import FOLDERS, list_affectnet
 from helpers.data.layouts.fer2013 import list_fer2013
@@ -20,6 +20,7 @@ from helpers.data.layouts.rafdb import list_rafdb
 from helpers.data.layouts.utkface import list_utkface
 from helpers.data.sources import read_source
 from helpers.data.store import pack
+from helpers.files import InputError
 
 
 def picture(form="JPEG", mode="RGB", size=(40, 30), seed=0, **options) -> bytes:
@@ -106,7 +107,7 @@ def utkface(tmp_path_factory) -> Path:
 
 
 def test_every_file_is_taken_or_left_out_by_name_and_none_costs_another_row(utkface):
-    found = read_source("utkface", utkface, DataConfig())
+    found = read_source("utkface", utkface, PackConfig())
     taken, rejected = set(found.table["name"].to_pylist()), dict(found.rejects)
     for what, (name, _, reason) in FAULTS.items():
         place = f"UTKFace/{name}"
@@ -124,7 +125,7 @@ def test_odd_faces_come_out_of_the_store_upright_in_colour_and_within_the_cap(ut
     assert shapes["32"] == (40, 30, 3), "turned upright"
     assert shapes["37"] == (224, 288, 3) and shapes["36"] == (58, 288, 3)
     assert all(store.image(row).dtype == np.uint8 and store.image(row).std() > 5 for row in range(len(store)))
-    encoded = read_source("utkface", utkface, DataConfig()).table["image"].to_pylist()
+    encoded = read_source("utkface", utkface, PackConfig()).table["image"].to_pylist()
     assert all(decode(content).ndim == 3 for content in encoded)
 
 

@@ -3,24 +3,25 @@
 import ast
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from helpers.__main__ import _parser
-from helpers.config import CRITERIA, RECIPES, DataConfig, TrainConfig
+from helpers.config import CRITERIA, RECIPES, PackConfig, TrainConfig
 from helpers.data.augment import TECHNIQUES
 from helpers.data.sources import SOURCES
-from helpers.session.gpu import OFFERS
-from helpers.training.run import Run
+from helpers.runs.run import Run
+from helpers.session.gpu import gpus_table
 from tools.run_notebooks import run_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "COLAB_PRODUCTION_TRAINING.md").read_text()
 PROSE = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
 CELLS = re.findall(r"```python\n(.*?)\n```", TEXT, flags=re.DOTALL)
-KNOBS = {**TrainConfig.__dataclass_fields__, **DataConfig.__dataclass_fields__}
+KNOBS = {**TrainConfig.knobs(), **{knob.name: knob for knob in fields(PackConfig)}}
 
 
 def anchors() -> set[str]:
@@ -39,6 +40,15 @@ def parameters() -> dict[str, tuple[object, str]]:
         if match := re.match(r"([A-Z_]+) = (.*?)  # @param (.*)$", line):
             found[match[1]] = (ast.literal_eval(match[2]), match[3])
     return found
+
+
+def names() -> set[str]:
+    """What the cells call by a name: what they import and what they set."""
+    nodes = list(ast.walk(ast.parse("\n".join(CELLS))))
+    imported = {
+        alias.asname or alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    return imported | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def spans() -> list[str]:
@@ -104,26 +114,26 @@ def known(span: str, made: set[str]) -> bool:
     name, assigned, value = (part.strip() for part in span.partition(" = "))
     if assigned and name in KNOBS:
         kind = type(KNOBS[name].default)
-        (TrainConfig if name in TrainConfig.__dataclass_fields__ else DataConfig)(**{name: kind(value)})
-        return True
+        make = TrainConfig().replace if name in TrainConfig.knobs() else PackConfig
+        return bool(make(**{name: kind(value)}))
     if assigned:
         before, form = parameters()[name]
         value = ast.literal_eval(value)
         choices = ast.literal_eval(form) if form.startswith("[") else [value]
         if name == "CHANGES":
-            TrainConfig.from_dict(value)
+            TrainConfig().replace(**value)
         return isinstance(value, type(before)) and value in choices
     if span.startswith("python -m helpers "):
         return bool(_parser().parse_args(shlex.split(span)[3:]))
     if span.startswith("--"):
         return bool(_parser().parse_args(["train", span]))
     if span.startswith("{"):
-        return bool(TrainConfig.from_dict(ast.literal_eval(span)))
-    things = {*KNOBS, *parameters(), *RECIPES, *TECHNIQUES, *SOURCES, *made, "auto"}
+        return bool(TrainConfig().replace(**ast.literal_eval(span)))
+    things = {*KNOBS, *parameters(), *names(), *RECIPES, *TECHNIQUES, *SOURCES, *made, "auto"}
     things |= {source.handle for source in SOURCES.values()}
     choices = {choice for knob in KNOBS.values() for choice in knob.metadata.get("choices", ())}
-    # A CSV's header, a cell's first line, a shell's, and the file that a user makes to stop a run.
-    texts = {"file, emotion, age, gender", "# @title Parameters", "!", str(Run.STOP)}
+    # A CSV's header, a cell's first line, a shell's, the file that a user makes to stop a run, and nothing in a table.
+    texts = {"file, emotion, age, gender", "# @title Parameters", "!", str(Run.STOP), "-"}
     return span in things | choices | texts or (ROOT / span).exists()
 
 
@@ -153,10 +163,9 @@ def test_every_answer_to_a_trouble_names_a_field_a_parameter_or_a_cell():
 def test_the_tables_hold_every_dataset_gpu_knob_technique_and_criterion():
     for source in SOURCES.values():
         assert f"{source.images:,} | {source.megabytes} MB | {source.terms}" in TEXT
-    assert (
-        all(f"| {offer.name} | {offer.where} |" in TEXT for offer in OFFERS) and "Nothing in this table was me" in TEXT
-    )
-    assert all(f"| `{name}` |" in TEXT for name in (*TrainConfig.__dataclass_fields__, *TECHNIQUES))
+    gpus = [" | ".join(cells) for cells in gpus_table().itertuples(index=False)]
+    assert all(f"| {line} |" in TEXT for line in gpus) and "Nothing in this table was measured" in TEXT
+    assert all(f"| `{name}` |" in TEXT for name in (*KNOBS, *TECHNIQUES))
     assert all(f"| {criterion.title} |" in TEXT for criterion in CRITERIA.values())
     for word in ("before", "during", "after"):
         assert f"### Checklist: {word}" in TEXT

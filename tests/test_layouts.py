@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.config import EMOTIONS, DataConfig, InputError, emotion_code, gender_code
+from helpers.config import PackConfig
 from helpers.data.download import fetch_all
 from helpers.data.layouts.affectnet import list_affectnet
 from helpers.data.layouts.files import Entry
@@ -19,6 +18,8 @@ from helpers.data.layouts.own import list_own
 from helpers.data.layouts.rafdb import list_rafdb
 from helpers.data.sources import fingerprint, load_paths, read_source
 from helpers.data.store import pack
+from helpers.files import InputError
+from helpers.tasks import EMOTION, EMOTIONS, GENDER
 
 RAFDB = {1: "surprise", 2: "fear", 3: "disgust", 4: "happy", 5: "sad", 6: "angry", 7: "neutral"}
 """The dataset's own documentation, in this project's names."""
@@ -73,13 +74,13 @@ def labels(items) -> dict[str, str]:
     """``<folder>/<file>`` -> emotion's name, or the reason why it is left out."""
     found = {}
     for item in items:
-        path, about = (item.path, EMOTIONS[item.emotion]) if isinstance(item, Entry) else item
+        path, about = (item.path, EMOTIONS[item.labels["emotion"]]) if isinstance(item, Entry) else item
         found[f"{path.parent.name}/{path.name}"] = about
     return found
 
 
 def test_rafdb_s_numbers_are_mapped_by_name_and_not_by_their_order(rafdb):
-    table = read_source("rafdb", rafdb, DataConfig()).table.to_pandas()
+    table = read_source("rafdb", rafdb, PackConfig()).table.to_pandas()
     assert len(table) == 14 and set(table["split"]) == {"train", "test"}
     for row in table.itertuples():
         assert EMOTIONS[row.emotion] == RAFDB[int(row.name.split("/")[2])]
@@ -166,14 +167,14 @@ def test_affectnet_takes_the_images_on_which_folder_and_csv_agree(affectnet):
     found = labels(list_affectnet(affectnet))
     assert len(found) == 16, "equal names in two folders are two images"
     kept = {name: emotion for name, emotion in found.items() if emotion in EMOTIONS}
-    assert kept == {f"{word}/image0000000.jpg": EMOTIONS[emotion_code(word)] for word in
+    assert kept == {f"{word}/image0000000.jpg": EMOTIONS[EMOTION.code(word)] for word in
                     ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")}  # fmt: skip
-    assert found["contempt/image0000000.jpg"] == "contempt is not among the seven emotions"
+    assert found["contempt/image0000000.jpg"] == "contempt is not among the emotions"
     assert found["happy/image0000001.jpg"] == found["contempt/image0000001.jpg"] == "labels.csv and the folder disagree"
 
 
 def test_affectnet_by_folder_or_by_csv_drops_contempt_by_the_final_label(affectnet):
-    contempt = "contempt is not among the seven emotions"
+    contempt = "contempt is not among the emotions"
     folder, table = (labels(list_affectnet(affectnet, choice)) for choice in ("folder", "csv"))
     assert {name for name, about in folder.items() if about == contempt} == {
         "contempt/image0000000.jpg", "contempt/image0000001.jpg"}  # fmt: skip
@@ -210,14 +211,14 @@ def test_affectnet_without_its_csv_names_the_field_that_helps(affectnet):
         list(list_affectnet(affectnet))
     assert len(labels(list_affectnet(affectnet, "folder"))) == 16
     with pytest.raises(InputError, match="'affectnet_labels' is 'both', but it takes one of: agree, folder, csv"):
-        DataConfig(affectnet_labels="both")
+        PackConfig(affectnet_labels="both")
 
 
 def test_another_choice_of_labels_packs_the_store_again(affectnet, tmp_path):
     agree = pack({"affectnet": affectnet}, tmp_path / "faces")
     assert agree.manifest["knobs"]["affectnet_labels"] == "agree" and len(agree) == 7
     assert agree.manifest["audit"]["affectnet"]["rejected"]["labels.csv and the folder disagree"] == 8
-    assert len(pack({"affectnet": affectnet}, tmp_path / "faces", DataConfig(affectnet_labels="csv"))) == 14
+    assert len(pack({"affectnet": affectnet}, tmp_path / "faces", PackConfig(affectnet_labels="csv"))) == 14
     assert len(pack({"affectnet": affectnet}, tmp_path / "faces")) == 14, "packing again keeps what was chosen"
 
 
@@ -237,21 +238,21 @@ def test_own_faces_come_with_any_of_the_labels(tmp_path):
         ("3.png", "", "", "1"),
     ]
     table = own(tmp_path, [("file", "emotion", "age", "gender"), *rows])
-    found = read_source("mine", table, DataConfig()).table.to_pandas()
+    found = read_source("mine", table, PackConfig()).table.to_pandas()
     assert found["emotion"].tolist() == [EMOTIONS.index("happy"), -1, EMOTIONS.index("angry"), -1]
-    assert found["gender"].tolist() == [1, -1, 0, 1] and found["age"].tolist()[:2] == [31.0, 4.5]
-    assert found["age"].isna().tolist() == [False, False, True, True]
+    assert found["gender"].tolist() == [1, -1, 0, 1]
+    for column in ("age_low", "age_high"):
+        assert found[column].tolist()[:2] == [31.0, 4.5], "a year is an interval of one age"
+        assert found[column].isna().tolist() == [False, False, True, True]
     assert found["name"].tolist() == ["0.png", "1.png", "2.png", "3.png"] and found["split"].isna().all()
 
 
 @pytest.mark.parametrize("column", ["emotion", "age", "gender"])
 def test_own_faces_may_have_one_column_of_labels_alone(tmp_path, column):
-    value = {"emotion": "fear", "age": "20", "gender": "female"}[column]
+    value, label = {"emotion": ("fear", 2), "age": ("20", (20.0, 20.0)), "gender": ("female", 1)}[column]
     (first, *_) = list_own(own(tmp_path, [("file", column, "note"), ("0.png", value, "x")]))
     assert isinstance(first, Entry)
-    assert (first.emotion != -1, not math.isnan(first.age), first.gender != -1) == tuple(
-        column == name for name in ("emotion", "age", "gender")
-    )
+    assert first.labels == {column: label}
 
 
 def test_every_row_and_file_that_cannot_be_used_is_named_with_its_reason(tmp_path):
@@ -302,14 +303,14 @@ def test_own_faces_are_packed_beside_a_dataset_and_again_when_a_label_changes(tm
     folders = load_paths(tmp_path / "paths.json")
     store = pack(folders, tmp_path / "faces")
     assert store.faces.groupby("dataset").size().to_dict() == {"kdef": 4, "rafdb": 14}
-    before = fingerprint(folders, DataConfig())
+    before = fingerprint(folders, PackConfig())
     table.write_text(table.read_text().replace("sad", "happy", 1))
-    assert fingerprint(folders, DataConfig())["kdef"] != before["kdef"]
+    assert fingerprint(folders, PackConfig())["kdef"] != before["kdef"]
 
 
 def test_columns_and_files_may_be_written_as_other_programs_write_them(tmp_path):
     table = own(tmp_path, [("File", "EMOTION", "Gender"), (".\\0.png", "Happy", "1.0"), ("1.png", "sad", "0.0")])
-    found = read_source("mine", table, DataConfig()).table.to_pandas()
+    found = read_source("mine", table, PackConfig()).table.to_pandas()
     assert found["gender"].tolist() == [1, 0] and found["name"].tolist() == ["0.png", "1.png"]
 
 
@@ -317,7 +318,7 @@ def test_a_row_with_a_surplus_cell_is_not_read_with_its_labels_shifted(tmp_path)
     table = own(tmp_path, [("file", "emotion", "age", "gender"), ("0.png", "happy", "25", "1", "male"),
                            ("1.png", "happy", "25", "male")])  # fmt: skip
     first, second, *_ = list_own(table)
-    assert first[1] == "more cells than columns in the row" and second.gender == 0
+    assert first[1] == "more cells than columns in the row" and second.labels["gender"] == 0
 
 
 def test_a_quote_that_is_never_closed_does_not_swallow_the_rows_behind_it(tmp_path):
@@ -335,7 +336,7 @@ def test_own_faces_are_found_from_a_path_with_dots_in_it(tmp_path, monkeypatch):
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "paths.json").write_text('{"mine": "../mine/faces.csv"}')
     found = load_paths(tmp_path / "below" / "paths.json")
-    assert found == {"mine": table} and read_source("mine", found["mine"], DataConfig()).table.num_rows == 1
+    assert found == {"mine": table} and read_source("mine", found["mine"], PackConfig()).table.num_rows == 1
     monkeypatch.chdir(tmp_path / "below")
     assert isinstance(next(list_own(Path("../mine/faces.csv"))), Entry)
     folders, _ = fetch_all("sample", [], tmp_path / "work", own=" ../mine/faces.csv ", drawn=60)
@@ -355,8 +356,8 @@ def test_a_name_that_no_file_can_have_costs_only_its_row(tmp_path, rafdb, affect
         with open(path, "a") as file:
             file.writelines(row.format(name) for name in names)
     folders = {"mine": table, "rafdb": rafdb, "affectnet": affectnet}
-    fingerprint(folders, DataConfig())
-    counts = {name: read_source(name, place, DataConfig()).table.num_rows for name, place in folders.items()}
+    fingerprint(folders, PackConfig())
+    counts = {name: read_source(name, place, PackConfig()).table.num_rows for name, place in folders.items()}
     assert counts == {"mine": 1, "rafdb": 14, "affectnet": 7}
 
 
@@ -392,6 +393,6 @@ def test_any_bytes_as_a_csv_of_own_faces_are_items_or_one_sentence(tmp_path_fact
 @pytest.mark.parametrize(("word", "emotion"), [("Happiness", "happy"), (" ANGER ", "angry"), ("fearful", "fear"),
                                                ("surprised", "surprise"), ("contempt", None), ("", None)])  # fmt: skip
 def test_emotions_are_known_in_the_usual_spellings_and_no_others(word, emotion):
-    code = emotion_code(word)
+    code = EMOTION.code(word)
     assert (None if code is None else EMOTIONS[code]) == emotion
-    assert [gender_code(text) for text in ("M", "woman", "0", "1", "other")] == [0, 1, 0, 1, None]
+    assert [GENDER.code(text) for text in ("M", "woman", "0", "1", "other")] == [0, 1, 0, 1, None]

@@ -1,17 +1,12 @@
 """A batch is a function of the seed and the step, whatever the number of workers."""
 
-import dataclasses
-
 import albumentations as A
 import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from drawn_faces.face import draw_face
-from helpers.config import InputError
 from helpers.data.augment import (
     GROUPS,
     TECHNIQUES,
@@ -22,31 +17,37 @@ from helpers.data.augment import (
     show_technique,
     techniques,
 )
-from helpers.data.loaders import EpochSampler, Plan, draw_plan, plain_loader, train_loader
+from helpers.data.loaders import Batch, EpochSampler, plain_loader, train_loader
+from helpers.data.store import FaceStore
+from helpers.files import InputError
+from helpers.tasks import TASKS
 
 
-def same(first, second) -> bool:
+def same(first: Batch, second: Batch) -> bool:
     """Whether two batches are equal in everything."""
     pairs = [(getattr(first, name), getattr(second, name)) for name in ("rows", "pixels", "warps")]
-    pairs += [(getattr(first.targets, t), getattr(second.targets, t)) for t in ("emotion", "age", "gender")]
-    return (first.step, first.shapes) == (second.step, second.shapes) and all(
-        torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) for a, b in pairs
-    )
+    pairs += [(first.labels[task], second.labels[task]) for task in TASKS]
+    alike = all(getattr(first, name) == getattr(second, name) for name in ("step", "shapes", "size", "known"))
+    return alike and all(torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) for a, b in pairs)
+
+
+def batches(store: FaceStore, config, **options) -> list[Batch]:
+    """The batches of an epoch, as training asks for them."""
+    about = {"seed": config.run.seed, "size": config.model.img_size} | options
+    return list(train_loader(store, store.rows("train"), config.data, config.augmentation, **about))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_do_not_depend_on_the_number_of_workers(store, tiny_config, workers):
-    rows = store.rows("train")
-    alone = list(train_loader(store, rows, dataclasses.replace(tiny_config, workers=0)))
-    shared = list(train_loader(store, rows, dataclasses.replace(tiny_config, workers=workers)))
+    alone = batches(store, tiny_config.replace(workers=0))
+    shared = batches(store, tiny_config.replace(workers=workers))
     assert len(alone) == len(shared) > 2
     assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
 
 
 def test_an_epoch_can_be_entered_at_any_step(store, tiny_config):
-    rows = store.rows("train")
-    whole = list(train_loader(store, rows, tiny_config))
-    rest = list(train_loader(store, rows, tiny_config, first_step=2))
+    whole = batches(store, tiny_config)
+    rest = batches(store, tiny_config, first_step=2)
     assert [batch.step for batch in rest] == [batch.step for batch in whole[2:]]
     assert all(same(a, b) for a, b in zip(whole[2:], rest, strict=True))
 
@@ -70,16 +71,18 @@ def test_a_batch_larger_than_the_data_takes_all_of_it():
 def test_labels_stay_with_their_faces_when_a_batch_is_grouped_by_size(store):
     for batch in plain_loader(store, np.arange(len(store)), 50, workers=0):
         images = [image for group in batch.faces for image in group.numpy()]
-        for row, image, emotion in zip(batch.rows.tolist(), images, batch.targets.emotion.tolist(), strict=True):
+        for row, image, emotion in zip(batch.rows.tolist(), images, batch.labels["emotion"].tolist(), strict=True):
             assert np.array_equal(image, store.image(row)) and emotion == store.faces["emotion"][row]
+        assert [batch.labels[task].dtype for task in TASKS] == [torch.int64, torch.float32, torch.int64]
+        for task in ("age", "gender"):
+            assert np.array_equal(batch.labels[task], store.labels(task)[batch.rows], equal_nan=True), task
 
 
 def test_training_reduces_large_faces_and_leaves_small_ones(store, tiny_config):
-    sizes = {tuple(g.shape[1:3]) for b in train_loader(store, store.rows("train"), tiny_config) for g in b.faces}
-    assert sizes == {(32, 32)}
-    larger = dataclasses.replace(tiny_config, img_size=64)
-    sizes = {tuple(g.shape[1:3]) for b in train_loader(store, store.rows("train"), larger) for g in b.faces}
-    assert sizes == {(48, 48), (64, 64)}
+    for size, wanted in ((32, {(32, 32)}), (64, {(48, 48), (64, 64)})):
+        loaded = batches(store, tiny_config, size=size)
+        assert {tuple(group.shape[1:3]) for batch in loaded for group in batch.faces} == wanted
+        assert {batch.size for batch in loaded} == {size}, "which the step resizes them to"
 
 
 @pytest.mark.parametrize("size", [16, 48, 200])
@@ -147,8 +150,7 @@ def test_each_technique_can_be_switched_off_by_its_name(store, tiny_config):
     warps = changed.warps(500)
     assert np.allclose(np.linalg.det(warps[:, :, :2]), 1, atol=1e-5), "neither mirrored nor scaled"
     assert (warps[:, 0, 1] != 0).mean() == pytest.approx(TECHNIQUES["rotate"].probability, abs=0.07)
-    plain = dataclasses.replace(tiny_config, augment_without=", ".join(TECHNIQUES), img_size=256)
-    batch = next(iter(train_loader(store, store.rows("train"), plain)))
+    batch, *_ = batches(store, tiny_config.replace(augment_without=", ".join(TECHNIQUES), img_size=256))
     images = [image.numpy() for group in batch.faces for image in group]
     assert all(np.array_equal(i, store.image(r)) for i, r in zip(images, batch.rows.tolist(), strict=True))
     assert torch.equal(batch.warps, torch.eye(2, 3).expand(len(images), 2, 3))
@@ -172,61 +174,14 @@ def test_strength_zero_leaves_faces_alone_and_more_strength_changes_more():
     assert change[1.5] > change[0.3]
 
 
-def plan(seed=0, rows=400, balance=1.0):
-    """A plan over three datasets of unequal size with quotas 2 : 1 : 1 and unequal weights within each."""
-    rng = np.random.default_rng(seed)
-    dataset = rng.choice(3, rows, p=(0.7, 0.2, 0.1))
-    weights = rng.uniform(0.2, 3, rows) ** balance
-    for number, parts in enumerate((0.5, 0.25, 0.25)):
-        weights[dataset == number] *= parts / max(weights[dataset == number].sum(), 1e-9)
-    return Plan(weights * rows / weights.sum(), dataset)
-
-
-@given(st.integers(0, 2**32), st.integers(30, 400), st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
-def test_each_row_comes_about_as_often_as_expected_and_each_batch_has_its_quotas(seed, rows, balance):
-    drawn = plan(seed % 100, rows, balance)
-    order = drawn.draw(np.arange(rows), np.random.default_rng(seed))
-    assert len(order) == rows
-    counts = np.bincount(order, minlength=rows)
-    assert (counts >= np.floor(drawn.expected - 1e-9)).all() and (counts <= np.ceil(drawn.expected + 1e-9)).all()
-    for start in range(0, len(order) - 20, 20):
-        parts = np.bincount(drawn.dataset[order[start : start + 20]], minlength=3)
-        share = np.bincount(drawn.dataset, weights=drawn.expected, minlength=3) / rows * 20
-        assert (np.abs(parts - share) <= 2.5).all()
-
-
-def test_quotas_and_balance_decide_what_a_batch_is_made_of(store, tiny_config):
-    rows = store.rows("train")
-    config = dataclasses.replace(tiny_config, quotas="utkface=1, rafdb=1", balance=1.0, batch_size=32)
-    drawn = np.concatenate([batch.rows.numpy() for batch in train_loader(store, rows, config)])
-    datasets = store.faces["dataset"].to_numpy()[drawn]
-    assert set(datasets) == {"utkface", "rafdb"}
-    assert (datasets == "rafdb").mean() == pytest.approx(0.5, abs=0.02), "although UTKFace has three times as many"
-    emotions = np.bincount(store.labels("emotion")[drawn[datasets == "rafdb"]], minlength=7)
-    assert emotions.max() - emotions.min() <= 6, "rare emotions as often as frequent ones"
-    assert draw_plan(store, rows, tiny_config) is None
-
-
-@pytest.mark.parametrize("text", ["fer2013", "fer2013=x", "fer2014=1", "fer2013=1;utkface=1", "utkface=-1"])
-def test_wrong_quotas_are_told_in_one_sentence(store, tiny_config, text):
-    with pytest.raises(
-        InputError, match="takes dataset=number, separated by commas, of fer2013, utkface, rafdb, affec"
-    ):
-        draw_plan(store, store.rows("train"), dataclasses.replace(tiny_config, quotas=text))
-    with pytest.raises(InputError, match="leaves no training face"):
-        draw_plan(store, store.rows("train"), dataclasses.replace(tiny_config, quotas="fer2013=0"))
-
-
 def test_ranks_share_each_batch_without_a_face_twice_and_draw_their_own_augmentation(store, tiny_config):
-    rows = store.rows("train")
-    whole = list(train_loader(store, rows, tiny_config))
-    shares = [list(train_loader(store, rows, tiny_config, rank=rank, ranks=2)) for rank in range(2)]
+    whole = batches(store, tiny_config)
+    shares = [batches(store, tiny_config, rank=rank, ranks=2) for rank in range(2)]
     for batch, first, second in zip(whole, *shares, strict=True):
         assert first.step == second.step == batch.step
         assert sorted([*first.rows.tolist(), *second.rows.tolist()]) == sorted(batch.rows.tolist())
         assert first.known == second.known == batch.known, "each knows how many labels the whole step has"
-        assert batch.known[0] == (batch.targets.emotion >= 0).sum()
+        assert batch.known == {task: int(TASKS[task].known(batch.labels[task]).sum()) for task in TASKS}
     assert not torch.equal(shares[0][0].warps, shares[1][0].warps)
 
 

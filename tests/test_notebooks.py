@@ -23,10 +23,7 @@ def executed(tmp_path_factory):
     workspace = tmp_path_factory.mktemp("workspace")
     patch = pytest.MonkeyPatch()
     patch.setenv("FACE_WORKSPACE", str(workspace))
-    changes = {
-        "02": {"SOURCE": "sample", "SAMPLE_FACES": 400},
-        "04": {"RECIPE": "demo", "CHANGES": TINY},
-    }
+    changes = {"02": {"SOURCE": "sample", "SAMPLE_FACES": 400}, "04": {"RECIPE": "demo", "CHANGES": TINY}}
     books = {}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         number = path.name[:2]
@@ -54,7 +51,9 @@ def test_every_notebook_runs_and_leaves_what_it_promises(executed):
         "model.onnx",
     ):
         assert (run / name).stat().st_size > 0, name
-    assert set(json.loads((run / "metrics.json").read_text())["onnx"]) >= {"difference", "milliseconds"}
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert set(metrics["evaluation"]) == {"train", "validation", "test", "gap"}
+    assert set(metrics["export"]) == {"difference", "agreement", "milliseconds", "bytes"}
 
 
 def test_every_result_is_also_drawn(executed):

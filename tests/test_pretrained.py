@@ -7,7 +7,8 @@ import pytest
 import timm
 import torch
 
-from helpers.config import InputError, recipe
+from helpers.config import recipe
+from helpers.files import InputError
 from helpers.training import model as model_module
 from helpers.training.model import create_model
 from helpers.training.pretrained import FACES, Pretrained, fetch_faces, git_blob
@@ -34,8 +35,8 @@ def test_a_network_starts_from_the_published_weights_without_their_classifier(pu
     faces, network = published
     monkeypatch.setattr(model_module, "FACES", faces)
     monkeypatch.setattr(model_module, "fetch_faces", lambda: fetch_faces(faces))
-    config = dataclasses.replace(recipe("demo", weights="faces"), backbone="test_efficientnet")
-    model = create_model(config)
+    config = recipe("demo", weights="faces", backbone="test_efficientnet")
+    model = create_model(config.model)
     theirs = network.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in model.backbone.state_dict().items())
 
@@ -51,14 +52,14 @@ def test_what_cannot_be_fetched_is_told_in_one_sentence(published, tmp_path, mon
     gone = dataclasses.replace(published[0], url=(tmp_path / "none.pt").as_uri())
     monkeypatch.setattr(model_module, "FACES", gone)
     monkeypatch.setattr(model_module, "fetch_faces", lambda: fetch_faces(gone))
-    config = dataclasses.replace(recipe("demo", weights="faces"), backbone="test_efficientnet")
+    config = recipe("demo", weights="faces", backbone="test_efficientnet")
     with pytest.raises(InputError, match=r"The 'faces' weights of 'test_efficientnet' cannot be fetched"):
-        create_model(config)
+        create_model(config.model)
 
 
 def test_they_fit_one_backbone_only_and_its_normalisation():
     with pytest.raises(InputError, match=r"are for the backbone 'tf_efficientnet_b2', not 'resnet18'"):
-        create_model(recipe("production", weights="faces", backbone="resnet18"), fetch_weights=False)
-    model = create_model(recipe("production", weights="faces"), fetch_weights=False)
+        create_model(recipe("production", weights="faces", backbone="resnet18").model, fetch_weights=False)
+    model = create_model(recipe("production", weights="faces").model, fetch_weights=False)
     assert model.backbone.pretrained_cfg["mean"] == (0.485, 0.456, 0.406), "as the published network was trained"
     assert "non-commercial" in FACES.terms

@@ -1,6 +1,5 @@
 """Several processes, or a batch in parts, learn what one process learns from the whole batch."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -14,13 +13,20 @@ import torch
 
 from helpers.__main__ import main
 from helpers.config import recipe
-from helpers.training.checkpoints import load_checkpoint
-from helpers.training.run import Run
+from helpers.runs.checkpoints import load_checkpoint
+from helpers.runs.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 """What ``accelerate launch`` calls for several GPUs; for several processes on a CPU it would want MPI."""
+
+
+def packed(store, workspace: Path) -> Path:
+    """The store's folder, in a workspace."""
+    (workspace / "faces").mkdir()
+    os.symlink(store.folder, workspace / "faces" / "packed")
+    return workspace / "faces" / "packed"
 
 
 def call(command: list, **environment) -> str:
@@ -34,7 +40,7 @@ def call(command: list, **environment) -> str:
 def steps(store, tmp_path_factory) -> dict[str, dict]:
     """One step of the whole batch, of its two halves in turn, and of two processes; BatchNorm in evaluation mode."""
     folder = tmp_path_factory.mktemp("steps")
-    config = recipe("production", backbone="test_resnet", weights="none", img_size=32, batch_size=33, head_width=16,
+    config = recipe("production", backbone="test_resnet", weights="none", img_size=32, batch_size=33,
                     workers=0, augment=0.0, mix_probability=0.0, dropout_in=0.0, dropout_hidden=0.0,
                     clip_norm=100.0, class_weights=1.0, warmup=0.0)  # fmt: skip
     config.save(folder / "config.json")
@@ -57,8 +63,8 @@ def test_a_step_in_parts_or_in_processes_is_the_step_of_the_whole_batch(steps, w
 
 
 def test_the_command_line_trains_in_two_processes_and_goes_on_in_one(store, tmp_path):
-    config = recipe("demo", img_size=32, epochs=2, t_0=2, head_width=16, workers=0)
-    values = {name: value for name, value in dataclasses.asdict(config).items() if value != ""}
+    config = recipe("demo", img_size=32, epochs=2, t_0=2, workers=0)
+    values = {name: value for name, value in config.flat().items() if value != ""}
     (tmp_path / "config.json").write_text(json.dumps(values))
     command = ["helpers", "train", "--config", tmp_path / "config.json", "--save_dir", tmp_path, "--faces"]
     os.symlink(store.folder.parent, tmp_path / "faces")
@@ -72,43 +78,62 @@ def test_the_command_line_trains_in_two_processes_and_goes_on_in_one(store, tmp_
 
 
 NOTEBOOK = """
-import dataclasses, sys
+import sys
 from pathlib import Path
-import torch
-from helpers.config import InputError, TrainConfig
+from helpers.config import TrainConfig
 from helpers.data.store import FaceStore
-from helpers.training.launch import fit_in_processes
+from helpers.files import InputError
+from helpers.training.launch import launch
 
+LAUNCHER = [sys.executable, str(Path(__file__).with_name("launcher.py"))]
 config, store = TrainConfig.load(Path(sys.argv[2])), FaceStore.open(Path(sys.argv[1]))
-torch.nn.functional.conv2d(torch.zeros(64, 3, 64, 64), torch.zeros(8, 3, 3, 3))  # as notebook 03 does in one session
-run = fit_in_processes(config, store, Path(sys.argv[3]), 2)
+run = launch(config, store, Path(sys.argv[3]), 2, launcher=LAUNCHER)
 print(len(run.history), "epochs")
 try:
-    fit_in_processes(dataclasses.replace(config, lr=0.05), store, Path(sys.argv[3]), 2)
+    launch(config.replace(lr=0.05), store, Path(sys.argv[3]), 2, launcher=LAUNCHER)
 except InputError as error:
     print("told:", error)
 """
 
 
+LAUNCHER = """
+import sys
+from torch.distributed.run import main
+
+processes, module, *words = sys.argv[1:]
+assert module == "-m"
+main(["--standalone", "--nproc_per_node", processes, "--module", "--", *words])  # takes --run for its own without --
+"""
+"""Stands for accelerate launch, which wants MPI for several processes on a CPU."""
+
+
 def test_a_notebook_trains_in_as_many_processes_as_it_has_gpus_and_tells_what_went_wrong_in_them(store, tmp_path):
-    config = recipe("demo", img_size=32, epochs=2, t_0=2, head_width=16, workers=1)
-    config.save(tmp_path / "config.json")
+    # With heads that learn alone at first, when the processes have no gradient of the backbone to share.
+    recipe("demo", img_size=32, epochs=2, t_0=2, head_epochs=1, workers=1).save(tmp_path / "config.json")
     (tmp_path / "notebook.py").write_text(NOTEBOOK)
-    where = [store.folder, tmp_path / "config.json", tmp_path / "run"]
+    (tmp_path / "launcher.py").write_text(LAUNCHER)
+    where = [packed(store, tmp_path), tmp_path / "config.json", tmp_path / "run"]
     said = call([sys.executable, tmp_path / "notebook.py", *where], OMP_NUM_THREADS="2")
     assert "2 epochs" in said and said.count("epoch 1, loss") == 1 and "in 2 processes" in said
     assert "error: The run 'run' was started with another config (lr 0.001 -> 0.05)" in said
     assert "told: Training in 2 processes ended early; the reason stands above" in said
 
 
-def test_an_interrupt_stops_all_processes_together_and_keeps_what_was_learned(store, tmp_path):
-    recipe("demo", img_size=32, epochs=900, head_width=16, workers=0, patience=900).save(tmp_path / "config.json")
+@pytest.mark.parametrize("early", [True, False])
+def test_an_interrupt_stops_all_processes_together_and_keeps_what_was_learned(store, tmp_path, early):
+    recipe("demo", img_size=32, epochs=900, workers=0, patience=900).save(tmp_path / "config.json")
     (tmp_path / "notebook.py").write_text(NOTEBOOK.partition("try:")[0])
-    command = [sys.executable, tmp_path / "notebook.py", store.folder, tmp_path / "config.json", tmp_path / "run"]
+    (tmp_path / "launcher.py").write_text(LAUNCHER)
+    command = [sys.executable, "-u", tmp_path / "notebook.py", packed(store, tmp_path), tmp_path / "config.json",
+               tmp_path / "run"]  # fmt: skip
     process = subprocess.Popen([str(part) for part in command], cwd=ROOT, env=ENVIRONMENT, start_new_session=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
     log = tmp_path / "run" / "train.log"
-    for _ in range(600):
+    if early:  # before the run has a folder: the launcher is up, and its processes are importing torch
+        while not subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True).stdout:
+            time.sleep(0.05)
+        time.sleep(1)
+    for _ in range(0 if early else 600):
         if log.exists() and "epoch 1" in log.read_text():
             break
         time.sleep(0.1)
@@ -117,7 +142,7 @@ def test_an_interrupt_stops_all_processes_together_and_keeps_what_was_learned(st
     assert process.returncode == 0, said
     run = Run.open(tmp_path / "run")
     step = load_checkpoint(run.last_path)["step"]
-    assert f"stopped by the user at step {step}" in log.read_text() and len(run.history) >= 1
+    assert f"stopped by the user at step {step}" in log.read_text() and (early or len(run.history) >= 1)
     assert not (run.folder / "stop").exists()
 
 

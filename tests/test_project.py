@@ -10,16 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from helpers.config import RECIPES, SAMPLE_FACES, DataConfig
+from helpers.config import RECIPES, SAMPLE_FACES, PackConfig
 from helpers.data.sources import SOURCES
 from tools import build_notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (
-    {"config", "metrics", "plots", "session"},
-    {"drawn_faces"},
+    {"files"},
+    {"tasks", "losses", "metrics"},
+    {"config", "plots"},
+    {"session"},
     {"data"},
+    {"drawn_faces"},
+    {"runs"},
     {"training"},
     {"evaluation"},
     {"export"},
@@ -59,16 +63,32 @@ def test_imports_between_rooms_run_downward_only():
         if parts == ["helpers", "__init__"]:
             continue
         for target in _imports(path):
+            if target[0] == "drawn_faces" and parts[0] == "helpers":
+                continue  # the sample faces are drawn on demand, see the next test
             if _level(target) > _level(parts):
                 upward.append(f"{path.relative_to(ROOT)} imports {'.'.join(target)}")
     assert not upward
+
+
+def test_drawn_faces_import_helpers_and_never_the_other_way_round_when_they_are_loaded():
+    code = "import sys; import helpers.__main__, helpers.data.download, helpers.data.store, helpers.training.loop; "
+    code += "print([name for name in sys.modules if name.startswith('drawn_faces')])"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_no_module_but_the_tasks_asks_which_task_it_has():
+    # Incident: eleven tests for == "age" in seven files, and a new head touched fifteen modules.
+    asking = re.compile(r"""[!=]= ["'](emotion|age|gender)["']|["'](emotion|age|gender)["'] [!=]=""")
+    found = [path for path in _sources() if path.parts[-1] != "tasks.py" and asking.search(path.read_text())]
+    assert not found
 
 
 def test_modules_do_not_import_each_other_in_circles():
     graph = {}
     for path in _sources():
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        graph[name] = {".".join(target) for target in _imports(path)}
+        graph[name] = {".".join(target) for target in _imports(path) if target[0] != "drawn_faces"}
     done = set()
 
     def visit(name, above):
@@ -106,7 +126,7 @@ def test_the_package_stays_thin():
                 prose.update(range(node.lineno, node.end_lineno + 1))
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             lines += bool(line.strip()) and not line.strip().startswith("#") and number not in prose
-    assert lines < 4400, "a feature that does not fit replaces another or waits"
+    assert lines <= 4010, "a feature that does not fit replaces another or waits"
 
 
 def test_every_public_function_says_what_it_does():
@@ -175,15 +195,17 @@ def test_cells_are_short(books):
         for cell in book["cells"][2:]:
             if cell["cell_type"] == "code":
                 code = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
-                assert len(code) <= 10, f"{name}: {code[0]}"
+                # The training cell is the loop itself, to be read.
+                most = 20 if any("train_step(" in line for line in code) else 10
+                assert len(code) <= most, f"{name}: {code[0]}"
 
 
 def test_parameters_that_repeat_a_fact_agree_with_the_config(books):
     text = json.dumps(books)
     assert f"SAMPLE_FACES = {SAMPLE_FACES}  # @param" in text
     assert json.dumps(f'DATASETS = "{", ".join(SOURCES)}"')[1:-1] in text
-    labels = ", ".join(f'"{name}"' for name in DataConfig.__dataclass_fields__["affectnet_labels"].metadata["choices"])
-    assert json.dumps(f'AFFECTNET_LABELS = "{DataConfig().affectnet_labels}"  # @param [{labels}]')[1:-1] in text
+    labels = ", ".join(f'"{name}"' for name in PackConfig.__dataclass_fields__["affectnet_labels"].metadata["choices"])
+    assert json.dumps(f'AFFECTNET_LABELS = "{PackConfig().affectnet_labels}"  # @param [{labels}]')[1:-1] in text
     choices = ", ".join(f'"{name}"' for name in ["auto", *RECIPES])
     assert json.dumps(f"# @param [{choices}]")[1:-1] in text
 

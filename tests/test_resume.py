@@ -3,13 +3,13 @@
 KILLS in the environment sets how many kills there are (3 unless set), shared out over 0, 1 and 2 loader processes.
 """
 
-import dataclasses
 import multiprocessing
 import os
 import shutil
 import time
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,25 +17,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.config import InputError, recipe
+from helpers.config import recipe
 from helpers.data.store import FaceStore
-from helpers.training import checkpoints
-from helpers.training.checkpoints import load_checkpoint, previous, save_checkpoint
-from helpers.training.fit import fit
-from helpers.training.run import Run
+from helpers.files import InputError
+from helpers.runs import checkpoints
+from helpers.runs.checkpoints import load_checkpoint, previous, save_checkpoint
+from helpers.runs.run import Run
+from helpers.training import session as session_module
+from helpers.training.loop import fit
 
 KILLS = int(os.environ.get("KILLS", "3"))
 
 # The server has imported everything and computed nothing, so what forks from it starts at once and has no threads.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["helpers.training.fit"])
+SERVER.set_forkserver_preload(["helpers.training.loop"])
 
 
 @pytest.fixture(scope="module")
 def config():
     """Everything that production has, small enough for seconds."""
     return recipe("production", backbone="test_resnet", weights="none", img_size=48, epochs=max(3, KILLS),
-                  batch_size=32, head_width=16, workers=0, mix_probability=0.5)  # fmt: skip
+                  batch_size=32, workers=0, mix_probability=0.5)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,12 @@ def start(config, store, folder, slow=0.0):
     return process, started, saving
 
 
+def learned(path: Path) -> dict:
+    """What a checkpoint holds but the times, and the guard's level, which follows the looks of a session."""
+    aside = ("seconds", "history", "guard")
+    return {name: value for name, value in load_checkpoint(path).items() if name not in aside}
+
+
 def equal(first, second) -> bool:
     """Whether two trees of tensors and numbers are the same to the last bit."""
     if isinstance(first, dict):
@@ -87,7 +95,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_weights_of_one_never_killed(
     store, config, unkilled, tmp_path, workers
 ):
     rng, folder = np.random.default_rng(workers), tmp_path / "run"
-    config = dataclasses.replace(config, workers=workers)
+    config = config.replace(workers=workers)
     kills = [number for number in range(KILLS) if number % 3 == workers]
     for number in kills:
         in_a_save = number % 2 == 1
@@ -102,8 +110,8 @@ def test_a_run_killed_at_any_moment_ends_with_the_weights_of_one_never_killed(
     process, *_ = start(config, store, folder)
     process.join()
     assert process.exitcode == 0
-    killed, whole = (load_checkpoint(run / Run.LAST) for run in (folder, unkilled.folder))
-    assert equal(killed["learner"], whole["learner"]), "weights, averaged weights and the optimiser's state"
+    killed, whole = (learned(run / Run.LAST) for run in (folder, unkilled.folder))
+    assert equal(killed, whole), "weights, averaged weights and the optimiser's state"
     assert equal(load_checkpoint(folder / Run.BEST), load_checkpoint(unkilled.best_path))
     assert [*map(without_times, Run.open(folder).history)] == [*map(without_times, unkilled.history)]
     log = (folder / "train.log").read_text()
@@ -122,7 +130,7 @@ def test_a_checkpoint_cut_short_or_changed_by_a_bit_gives_way_to_the_one_before(
         lines = []
         again = fit(config, store, run.folder, on_log=lines.append)
         assert "is damaged" in lines[0] and "the generation before it is used" in lines[0]
-        assert equal(load_checkpoint(again.last_path)["learner"], load_checkpoint(unkilled.last_path)["learner"])
+        assert equal(learned(again.last_path), learned(unkilled.last_path))
         assert [*map(without_times, again.history)] == [*map(without_times, unkilled.history)]
 
 
@@ -176,7 +184,7 @@ def test_a_second_session_on_the_same_run_is_refused_and_the_first_goes_on(store
         fit(config, store, folder)
     process.join()
     assert process.exitcode == 0
-    assert equal(load_checkpoint(folder / Run.LAST)["learner"], load_checkpoint(unkilled.last_path)["learner"])
+    assert equal(learned(folder / Run.LAST), learned(unkilled.last_path))
 
 
 def test_the_stop_file_ends_a_run_after_the_step_and_is_taken_away(store, config, tmp_path):
@@ -189,4 +197,28 @@ def test_the_stop_file_ends_a_run_after_the_step_and_is_taken_away(store, config
     run = fit(config, store, folder, on_step=ask)
     assert load_checkpoint(run.last_path)["step"] == 5 and run.history == [] and not (folder / "stop").exists()
     (folder / "stop").touch()  # asked of a session that had ended already
-    assert len(fit(config, store, folder).history) == config.epochs
+    assert len(fit(config, store, folder).history) == config.schedule.epochs
+
+
+def test_a_stop_that_is_asked_for_while_training_starts_up_counts(store, config, tmp_path, monkeypatch):
+    real = session_module.build
+
+    def build(*arguments, **options):
+        Run.ask_to_stop(tmp_path / "run")  # the folder is not there yet
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(session_module, "build", build)
+    run = fit(config, store, tmp_path / "run")
+    assert load_checkpoint(run.last_path)["step"] == 1 and not (run.folder / "stop").exists()
+
+
+def test_a_stop_in_the_last_step_of_an_epoch_still_measures_it(store, config, unkilled, tmp_path):
+    steps = unkilled.history[0]["step"]
+
+    def ask(done, total):
+        if done == steps:
+            Run.ask_to_stop(tmp_path / "run")
+
+    run = fit(config, store, tmp_path / "run", on_step=ask)
+    assert [row["step"] for row in run.history] == [steps]
+    assert [*map(without_times, fit(config, store, run.folder).history)] == [*map(without_times, unkilled.history)]

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 
 from drawn_faces import datasets as sample_faces
-from drawn_faces.datasets import is_drawn, write_sample_faces
+from drawn_faces.datasets import write_sample_faces
 from drawn_faces.face import draw_face
 from drawn_faces.layouts.affectnet import AffectNet
 from drawn_faces.layouts.fer2013 import Fer2013
 from drawn_faces.layouts.rafdb import RafDb
 from drawn_faces.layouts.utkface import MALFORMED
-from helpers.config import EMOTIONS, InputError
+from helpers.data.sources import is_drawn
+from helpers.files import InputError
+from helpers.tasks import EMOTIONS
 
 FACES, FEWEST, SEED = 180, 60, 3
 DATASETS = {"fer2013", "utkface", "rafdb", "affectnet"}

@@ -8,10 +8,11 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from helpers.config import RECIPES, InputError
+from helpers.config import RECIPES, TRAINING_FACES, decide
+from helpers.files import InputError
 from helpers.session import gpu, install, runtime, workspace
 from helpers.session.gpu import Gpu
-from helpers.session.runtime import Machine, advice, config_for, inspect_machine, machine_table
+from helpers.session.runtime import Machine, advice, fitted_to, inspect_machine, machine_table
 from helpers.session.workspace import Workspace, open_workspace
 
 
@@ -202,13 +203,14 @@ def test_advice_names_what_is_missing_and_what_to_do():
 
 def test_the_config_to_start_with_fits_the_machine_and_what_is_set_by_hand_wins():
     def config(*gpus, **changes):
-        return config_for(Machine("colab", 2, 12.7, 70.0, 5.0, gpus), changes.pop("recipe", "auto"), **changes)
+        fitted = fitted_to(Machine("colab", 2, 12.7, 70.0, 5.0, gpus))
+        return decide(changes.pop("recipe", "auto"), changes, fitted=fitted)
 
-    assert config(T4) == RECIPES["production"] and config(T4).batch_size == 64
-    assert config(A100) == dataclasses.replace(RECIPES["production"], batch_size=128)
-    assert config(Gpu("GeForce", 8.6)).batch_size == 32
-    assert config(A100, batch_size=50, epochs=3).batch_size == 50
-    assert config() == RECIPES["small"] and config(recipe="production").batch_size == 64
+    assert config(T4) == RECIPES["production"] and config(T4).data.batch_size == 64
+    assert config(A100) == RECIPES["production"].replace(batch_size=128)
+    assert config(Gpu("GeForce", 8.6)).data.batch_size == 32
+    assert config(A100, batch_size=50, epochs=3).data.batch_size == 50
+    assert config() == RECIPES["small"] and config(recipe="production").data.batch_size == 64
     assert config(A100, recipe="demo") == RECIPES["demo"]
     with pytest.raises(InputError, match="There is no recipe 'best'"):
         config(recipe="best")
@@ -216,15 +218,30 @@ def test_the_config_to_start_with_fits_the_machine_and_what_is_set_by_hand_wins(
         config(machine=1)
 
 
-def test_the_offers_name_each_gpu_with_its_batch_size_and_count_hours_and_cost_by_the_stated_speed():
-    table = gpu.offers_table(faces=70_000, epochs=100, img_size=224).set_index("GPU")
+def test_the_table_of_gpus_is_text_without_blanks_and_agrees_with_the_code_and_with_itself():
+    table = gpu.gpus_table().set_index("GPU")
     assert list(table.index) == ["T4", "L4", "A100", "H100", "P100", "two T4"], "V100 is gone from Colab"
-    assert table["batch_size"].to_dict() == {"T4": 64, "L4": 128, "A100": 128, "H100": 128, "P100": 64, "two T4": 64}
-    speed = 978.68 * (256 / 224) ** 2 * 320 / 936
-    hours = 7_000_000 / speed / 3600
-    assert table.loc["T4", "faces/s"] == f"{speed:.0f}" and table.loc["T4", "hours"] == f"{hours:.1f}"
-    assert table.loc["T4", "compute units"].startswith(f"{hours * 1.07:.0f} ")
-    assert table.loc["H100", "compute units"] == "not known" and table.loc["P100", "compute units"] == "none"
+    assert all(isinstance(cell, str) and cell for cell in table.to_numpy().ravel())
+    assert table["batch_size"].to_dict() == {
+        name: str(gpu.batch_size_for(float(memory))) for name, memory in table["memory GB"].items()
+    }
+    for name in ("T4", "L4", "A100"):
+        hours, rate, units = (float(table.loc[name, column]) for column in ("hours", "units per hour", "compute units"))
+        assert units == pytest.approx(hours * rate, abs=0.5 + 0.05 * rate), "both are rounded"
+    assert table.loc["H100", "compute units"] == "not known" and table.loc["P100", "compute units"] == "-"
+
+
+def test_the_hours_in_the_table_of_gpus_are_those_of_the_recipe_as_it_is():
+    production = RECIPES["production"].flat()
+    work = f"{production['epochs']} epochs of {TRAINING_FACES:,} faces at {production['img_size']} px"
+    assert gpu.gpus_table()["source"].str.contains(work).all(), "the recipe has changed: compute gpus.csv again"
+
+
+def test_the_units_of_a_gpu_are_found_by_the_driver_s_name():
+    known = {"Tesla T4": 1.07, "NVIDIA L4": 4.82, "NVIDIA A100-SXM4-40GB": 11.77}
+    assert {name: gpu.units_per_hour(name) for name in known} == known
+    for name in ("NVIDIA H100 80GB HBM3", "Tesla P100-PCIE-16GB", "NVIDIA L40S", "NVIDIA GeForce RTX 3090", ""):
+        assert gpu.units_per_hour(name) is None, name
 
 
 def test_only_what_is_missing_is_installed_and_nothing_else_may_change(tmp_path):

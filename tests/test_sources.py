@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.config import EMOTIONS, DataConfig, InputError
+from helpers.config import PackConfig
 from helpers.data.images import RejectedImageError, decode, read_face
 from helpers.data.layouts.files import Entry
 from helpers.data.layouts.utkface import list_utkface, parse_utkface_name
 from helpers.data.sources import load_paths, read_source
+from helpers.files import InputError
+from helpers.tasks import EMOTIONS
 
 
 def picture(mode="RGB", size=(24, 18), form="PNG", **options) -> bytes:
@@ -40,17 +42,17 @@ def fer2013(root: Path) -> Path:
 
 
 def test_fer2013_takes_labels_and_published_splits_from_its_folders(tmp_path):
-    table = read_source("fer2013", fer2013(tmp_path), DataConfig()).table.to_pandas()
+    table = read_source("fer2013", fer2013(tmp_path), PackConfig()).table.to_pandas()
     assert len(table) == 14
     for row in table.itertuples():
         split, emotion, _ = row.name.split("/")
         assert (row.split, EMOTIONS[row.emotion]) == (split, emotion)
-        assert math.isnan(row.age) and row.gender == -1
+        assert math.isnan(row.age_low) and math.isnan(row.age_high) and row.gender == row.race == -1
 
 
 def test_a_dataset_is_found_below_the_folder_that_was_given(tmp_path):
     fer2013(tmp_path / "archive" / "fer2013")
-    assert read_source("fer2013", tmp_path, DataConfig()).table.num_rows == 14
+    assert read_source("fer2013", tmp_path, PackConfig()).table.num_rows == 14
 
 
 @pytest.mark.parametrize("missing", ["test", "train/disgust"])
@@ -58,7 +60,7 @@ def test_a_wrong_layout_is_told_in_one_sentence(tmp_path, missing):
     root = fer2013(tmp_path / "fer2013")
     (root / missing).rename(tmp_path / "gone")
     with pytest.raises(InputError, match="does not hold FER2013") as caught:
-        read_source("fer2013", root, DataConfig())
+        read_source("fer2013", root, PackConfig())
     assert Path(missing).name in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -85,7 +87,7 @@ def test_every_rejected_file_is_listed_with_its_reason_and_costs_no_other_row(tm
     (root / "train" / "contempt").mkdir()
     (root / "train" / "contempt" / "a.png").write_bytes(picture())
     (root / "train" / "stray.txt").write_text("x")
-    read = read_source("fer2013", root, DataConfig())
+    read = read_source("fer2013", root, PackConfig())
     assert read.table.num_rows == 14
     assert dict(read.rejects) == {f"train/happy/{name}": reason for name, (_, reason) in broken.items()} | {
         "train/contempt/a.png": "not in an emotion's folder",
@@ -97,14 +99,14 @@ def test_every_rejected_file_is_listed_with_its_reason_and_costs_no_other_row(tm
 @pytest.mark.parametrize(
     ("name", "labels"),
     [
-        ("25_1_2_20170116174525125.jpg.chip.jpg", (25.0, 1, 2)),
-        ("116_0_0_20170116174525125.jpg", (116.0, 0, 0)),
-        ("24_0_1_20170116220224657 .jpg.chip.jpg", (24.0, 0, 1)),
+        ("25_1_2_20170116174525125.jpg.chip.jpg", ((25, 25), 1, 2)),
+        ("116_0_0_20170116174525125.jpg", ((116, 116), 0, 0)),
+        ("24_0_1_20170116220224657 .jpg.chip.jpg", ((24, 24), 0, 1)),
     ],
 )
 def test_utkface_names_give_age_gender_and_race(name, labels):
     entry = parse_utkface_name(Path(name))
-    assert (entry.age, entry.gender, entry.race) == labels
+    assert entry.labels == dict(zip(("age", "gender", "race"), labels, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,8 @@ def test_malformed_utkface_names_are_rejected_for_what_is_wrong(name, reason):
 def test_any_utkface_name_is_an_entry_in_range_or_a_reason(name):
     found = parse_utkface_name(Path("x") / name)
     if isinstance(found, Entry):
-        assert 0 <= found.age <= 116 and found.gender in (0, 1) and found.race in range(5)
+        low, high = found.labels["age"]
+        assert 0 <= low == high <= 116 and found.labels["gender"] in (0, 1) and found.labels["race"] in range(5)
     else:
         assert found[1]
 
@@ -230,4 +233,4 @@ def test_a_folder_without_one_usable_image_is_refused(tmp_path):
     (tmp_path / "UTKFace").mkdir()
     (tmp_path / "UTKFace" / "25_1_2_20170116174525125.jpg").write_bytes(b"")
     with pytest.raises(InputError, match="no usable image of utkface: 1 files, all rejected"):
-        read_source("utkface", tmp_path, DataConfig())
+        read_source("utkface", tmp_path, PackConfig())

@@ -16,10 +16,15 @@ import pytest
 from PIL import Image
 
 from drawn_faces.face import draw_face
-from helpers.config import DataConfig, InputError
+from helpers.config import PackConfig
+from helpers.data import sources
 from helpers.data import store as store_module
 from helpers.data.images import decode
-from helpers.data.store import FaceStore, pack
+from helpers.data.layouts.files import Entry
+from helpers.data.loaders import plain_loader
+from helpers.data.store import FaceStore, describe, pack
+from helpers.files import InputError
+from helpers.tasks import EMOTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,7 +53,7 @@ def test_the_audit_finds_the_traps_of_the_sample_faces(store, sample_folders):
     assert raf["rejected"]["train_labels.csv and the folder disagree"] == 2 and raf["identical"]["conflicting"] >= 2
     assert raf["identical"]["leaked"] >= 2 and affect["left_out_twin_in_test"] == 1, "across datasets too"
     assert affect["rejected"]["labels.csv and the folder disagree"] >= 3
-    assert affect["rejected"]["contempt is not among the seven emotions"] >= 1
+    assert affect["rejected"]["contempt is not among the emotions"] >= 1
     for name, found in store.manifest["audit"].items():
         folder = sample_folders[name]
         root = folder / "UTKFace" if name == "utkface" else folder
@@ -93,6 +98,56 @@ def test_a_store_with_a_missing_or_shortened_file_is_refused(store, tmp_path):
         FaceStore.open(copy)
     with pytest.raises(InputError, match="notebook 02 makes it"):
         FaceStore.open(tmp_path / "nowhere")
+
+
+def test_a_store_packed_for_other_classes_is_refused_in_one_sentence_that_names_them(sample_folders, tmp_path):
+    folders = {"affectnet": sample_folders["affectnet"]}
+    path = pack(folders, tmp_path / "faces").folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["classes"]["emotion"] == list(EMOTIONS)
+    manifest["classes"]["emotion"].append("contempt")
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(InputError) as caught:
+        FaceStore.open(tmp_path / "faces")
+    found, now = ", ".join((*EMOTIONS, "contempt")), ", ".join(EMOTIONS)
+    assert f"other classes of emotion ({found}) than there are now ({now})" in str(caught.value)
+    assert str(caught.value).startswith(f"The store {tmp_path / 'faces'} ") and "\n" not in str(caught.value)
+    again = pack(folders, tmp_path / "faces")
+    assert again.manifest["classes"]["emotion"] == list(EMOTIONS), "packed again instead of opened"
+
+
+def test_packing_no_dataset_at_all_is_told_in_one_sentence_and_leaves_nothing(tmp_path):
+    with pytest.raises(InputError, match=r"^There is no dataset to pack; name one, or .*\.$"):
+        pack({}, tmp_path / "faces")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_age_that_is_known_as_an_interval_goes_from_its_entry_to_a_batch(tmp_path, monkeypatch):
+    given = [(20, 29), (60, 116), (7, 7), None, (0, 2), (33, 33)]
+    for number in range(len(given)):
+        face = draw_face(np.random.default_rng(number), number, 30, 0, 48)
+        Image.fromarray(face).save(tmp_path / f"{number}.png")
+
+    def listed(folder, _):
+        for number, age in enumerate(given):
+            yield Entry(folder / f"{number}.png", labels={"gender": 1} | ({"age": age} if age else {}))
+
+    ranges = sources.Source("Ranges", "some/where", "age, gender", 6, 1, "free", "nothing is lost", listed)
+    monkeypatch.setitem(sources.SOURCES, "ranges", ranges)
+    store = pack({"ranges": tmp_path}, tmp_path / "faces")
+    wanted = np.array([age or (np.nan, np.nan) for age in given], np.float32)
+    order = [int(Path(name).stem) for name in store.faces["name"]]
+    assert sorted(order) == list(range(6)) and store.labels("age").dtype == np.float32
+    assert np.array_equal(store.labels("age"), wanted[order], equal_nan=True)
+    assert store.known("age").tolist() == [given[number] is not None for number in order]
+    words = ["20-29, female", "60-116, female", "7, female", "female", "0-2, female", "33, female"]
+    assert describe(store.faces) == [words[number] for number in order]
+    decades = store.manifest["audit"]["ranges"]["age"].values()
+    counted = {name: sum(counts[name] for counts in decades) for name in next(iter(decades))}
+    assert {name: count for name, count in counted.items() if count} == {"0s": 2, "20s": 1, "30s": 1, "80s": 1}
+    (batch,) = plain_loader(store, np.arange(6), 6, workers=0)
+    assert np.array_equal(batch.labels["age"], store.labels("age")[batch.rows], equal_nan=True)
+    assert batch.labels["age"].shape == (6, 2) and batch.known == {"emotion": 0, "age": 5, "gender": 6}
 
 
 def test_a_failed_pack_leaves_the_old_store_and_nothing_half_written(sample_folders, tmp_path, monkeypatch):
@@ -158,7 +213,7 @@ def test_larger_faces_are_reduced_once_and_stay_in_their_split(tmp_path):
         Image.fromarray(face).save(tmp_path / "mine" / f"{number}.png")
     table = tmp_path / "mine" / "faces.csv"
     table.write_text("file,age\n" + "".join(f"{number}.png,{20 + number}\n" for number in range(4)))
-    whole = pack({"mine": table}, tmp_path / "whole", DataConfig(max_side=1024))
+    whole = pack({"mine": table}, tmp_path / "whole", PackConfig(max_side=1024))
     small = pack({"mine": table}, tmp_path / "small")
     assert [whole.image(row).shape[:2] for row in range(4)] == shapes
     assert [small.image(row).shape[:2] for row in range(4)] == [(288, 216), (144, 288), (100, 100), (288, 288)]
@@ -167,7 +222,7 @@ def test_larger_faces_are_reduced_once_and_stay_in_their_split(tmp_path):
     assert sorted(small.sides) == [100, 288] and len(small) == 4
     reduced = cv2.resize(whole.image(0), (216, 288), interpolation=cv2.INTER_AREA)
     assert np.abs(small.image(0).astype(int) - reduced).mean() < 3, "what JPEG takes away, and no more"
-    again = pack({"mine": table}, tmp_path / "small", DataConfig(max_side=64))
+    again = pack({"mine": table}, tmp_path / "small", PackConfig(max_side=64))
     assert again.sides == [64], "another cap packs the store again"
 
 

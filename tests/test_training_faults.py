@@ -1,6 +1,5 @@
 """What goes wrong while training costs minutes at most, and is told in one sentence."""
 
-import dataclasses
 import errno
 import json
 import os
@@ -13,18 +12,21 @@ import torch
 from torch._dynamo.exc import TorchDynamoException
 
 from helpers import plots
-from helpers.config import InputError, recipe
+from helpers.config import recipe
+from helpers.files import InputError
+from helpers.runs import checkpoints
+from helpers.runs.checkpoints import load_checkpoint
+from helpers.runs.compare import runs_table
+from helpers.runs.run import Run
 from helpers.session import workspace as workspace_module
 from helpers.session.workspace import Workspace
-from helpers.training import checkpoints
-from helpers.training import learner as learner_module
-from helpers.training.checkpoints import load_checkpoint
-from helpers.training.compare import runs_table
-from helpers.training.fit import fit, load_best
-from helpers.training.model import FaceModel, create_model
-from helpers.training.predict import predict
-from helpers.training.run import Run
-from helpers.training.watch import EVERY, Watch
+from helpers.training import compiling, objective
+from helpers.training import loop as loop_module
+from helpers.training import state as state_module
+from helpers.training.loop import fit
+from helpers.training.loss_guard import EVERY, LossGuard
+from helpers.training.model import FaceModel, answers, create_model
+from helpers.training.predict import load_best, predict
 from helpers.ui.live import LiveTraining
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 98.00 MiB. GPU 0 has a total capacity of 14.74 GiB"
@@ -37,13 +39,15 @@ def failing(number: int):
 
 def broken_losses(monkeypatch, factor: float, first: int) -> None:
     """Multiply the loss by a factor from the given step on."""
-    calls, real = [], learner_module.total_loss
+    calls, real = [], objective.Objective.total
 
-    def broken(losses, config):
+    def broken(self, sums, counts=None):
+        if counts is None:  # an epoch's mean, not a step's loss
+            return real(self, sums)
         calls.append(1)
-        return real(losses, config) * (factor if len(calls) > first else 1.0)
+        return real(self, sums, counts) * (factor if len(calls) > first else 1.0)
 
-    monkeypatch.setattr(learner_module, "total_loss", broken)
+    monkeypatch.setattr(objective.Objective, "total", broken)
 
 
 @pytest.mark.parametrize(("factor", "words"), [(float("nan"), "the loss is nan"), (float("inf"), "the loss is inf"),
@@ -51,7 +55,7 @@ def broken_losses(monkeypatch, factor: float, first: int) -> None:
 def test_a_loss_that_goes_wrong_ends_the_run_names_the_batch_and_keeps_the_last_good_state(
     store, tiny_config, tmp_path, monkeypatch, factor, words
 ):
-    steps = len(store.rows("train")) // tiny_config.batch_size
+    steps = len(store.rows("train")) // tiny_config.data.batch_size
     broken_losses(monkeypatch, factor, first=steps + 3)
     said = rf"In step {steps + 3}, whose batch begins with .*{words}.*lower the learning rate"
     with pytest.raises(InputError, match=said) as error:
@@ -61,23 +65,22 @@ def test_a_loss_that_goes_wrong_ends_the_run_names_the_batch_and_keeps_the_last_
     run = Run.open(tmp_path / "run")
     state = load_checkpoint(run.last_path)
     assert state["step"] <= steps + 3 and len(run.history) == 1
-    assert all(torch.isfinite(value).all() for value in state["learner"]["model"].values())
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
     monkeypatch.undo()
     assert len(fit(tiny_config, store, run.folder).history) == 2, "what is kept can be gone on with"
 
 
 def test_a_gradient_that_is_no_number_is_seen_in_its_own_step(store, tiny_config, tmp_path, monkeypatch):
-    real = learner_module.Learner._backward
+    steps, real = [], loop_module.clip_grad_norm_
 
-    def poisoned(self, faces, shares, known):
-        sums = real(self, faces, shares, known)
-        if self._steps_done == 5:
-            next(iter(self._plain.parameters())).grad.fill_(float("nan"))
-        self._steps_done += 1
-        return sums
+    def poisoned(parameters, most):
+        parameters = list(parameters)
+        if len(steps) == 5:
+            parameters[0].grad.fill_(float("nan"))
+        steps.append(1)
+        return real(parameters, most)
 
-    monkeypatch.setattr(learner_module.Learner, "_steps_done", 0, raising=False)
-    monkeypatch.setattr(learner_module.Learner, "_backward", poisoned)
+    monkeypatch.setattr(loop_module, "clip_grad_norm_", poisoned)
     with pytest.raises(InputError, match=r"In step 5, .*the gradient is nan; nothing was written"):
         fit(tiny_config, store, tmp_path / "run")
 
@@ -99,13 +102,13 @@ def limited(monkeypatch, most: int) -> list[int]:
 
 def test_out_of_memory_cuts_the_batch_and_keeps_its_size(store, tiny_config, tmp_path, monkeypatch):
     asked, lines = limited(monkeypatch, most=10), []
-    config = dataclasses.replace(tiny_config, epochs=1)
+    config = tiny_config.replace(epochs=1)
     run = fit(config, store, tmp_path / "run", on_log=lines.append)
     assert asked[:6] == [32, 16, 8, 8, 8, 8] and set(asked[6:]) == {8}, "tried twice, then it fits for good"
     assert len([line for line in lines if "each batch is now cut into" in line]) == 2
-    steps = len(store.rows("train")) // config.batch_size
+    steps = len(store.rows("train")) // config.data.batch_size
     assert load_checkpoint(run.last_path)["step"] == steps == run.history[0]["step"], "as many steps as ever"
-    assert load_checkpoint(run.last_path)["learner"]["parts"] == 4, "a session that goes on need not try again"
+    assert load_checkpoint(run.last_path)["accumulation"] == 4, "a session that goes on need not try again"
 
 
 def test_measuring_goes_on_in_halves_where_the_device_runs_out_of_memory(store, trained, monkeypatch):
@@ -138,10 +141,10 @@ def test_a_loss_that_exploded_is_not_taken_for_the_usual_one_after_a_resume(stor
 
 def test_with_loss_scaling_a_few_skipped_steps_are_normal_and_many_are_not():
     for broken, wrong in ((2, False), (40, True)):
-        watch = Watch(torch.device("cpu"), norms=False)
+        guard = LossGuard(torch.device("cpu"), norms=False)
         for step in range(EVERY):
-            watch.add(step, torch.tensor(1.0), torch.tensor(float("inf") if step < broken else 1.0))
-        found = watch.look()
+            guard.add(step, torch.tensor(1.0), torch.tensor(float("inf") if step < broken else 1.0))
+        found = guard.check()
         assert (found is not None) == wrong and (not wrong or "no numbers in float16" in found[1])
 
 
@@ -152,14 +155,14 @@ def test_where_the_network_cannot_be_compiled_it_learns_without(store, tiny_conf
 
         return forward
 
-    monkeypatch.setattr(learner_module.torch, "compile", compiled)
+    monkeypatch.setattr(compiling.torch, "compile", compiled)
     lines = []
-    config = dataclasses.replace(tiny_config, compile="on")
+    config = tiny_config.replace(compile="on")
     run = fit(config, store, tmp_path / "run", on_log=lines.append)
     assert (
         sum("torch.compile failed (TorchDynamoException): training goes on without it" in line for line in lines) == 1
     )
-    first, second = (load_checkpoint(one.last_path)["learner"]["model"] for one in (run, trained))
+    first, second = (load_checkpoint(one.last_path)["model"] for one in (run, trained))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -178,21 +181,21 @@ def test_weights_of_an_epoch_that_no_history_tells_of_give_way_to_those_before(s
 
 def test_half_precision_keeps_the_years(tiny_config):
     for kind in ("number", "distribution"):
-        model = create_model(dataclasses.replace(tiny_config, age_head=kind)).eval()
+        model = create_model(tiny_config.replace(age_head=kind).model).eval()
         with torch.autocast("cpu", torch.bfloat16):
-            years = model(torch.randn(64, 3, 32, 32))["age"]
+            years = answers(model(torch.randn(64, 3, 32, 32)))["age"]
         assert years.dtype == torch.float32 and len(years.unique()) > 10, (
             "bfloat16 itself has two values between 32.75 and 33"
         )
 
 
 def test_bfloat16_trains_and_is_measured_in_full_precision(store, tiny_config, tmp_path):
-    run = fit(dataclasses.replace(tiny_config, precision="bfloat16"), store, tmp_path / "run")
+    run = fit(tiny_config.replace(precision="bfloat16"), store, tmp_path / "run")
     assert "in bfloat16" in (run.folder / "train.log").read_text()
     best = next(row for row in reversed(run.history) if row["best"])
     found = predict(load_best(run), store, store.rows("validation"))
-    _, labels, answers = found.known("age")
-    assert abs(answers - labels).mean() == pytest.approx(best["val_age_mae"], abs=1e-5)
+    labels, years = found.known("age")
+    assert abs(years - labels[:, 0]).mean() == pytest.approx(best["val_age_mae"], abs=1e-5)
 
 
 def test_a_device_that_cannot_hold_two_faces_is_told_so(store, tiny_config, tmp_path, monkeypatch):
@@ -219,7 +222,7 @@ def test_on_a_full_disk_training_goes_on_and_writes_when_there_is_room(
     assert not list(run.folder.rglob("*.partial"))
     for path in (Run.LAST, Run.BEST):
         first, second = (load_checkpoint(folder / path) for folder in (run.folder, trained.folder))
-        weights = [state["learner"]["model"] if "learner" in state else state["model"] for state in (first, second)]
+        weights = [state["model"] for state in (first, second)]
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
 
 
@@ -246,7 +249,7 @@ def test_a_drive_that_is_gone_or_full_does_not_end_training(store, tiny_config, 
 
     monkeypatch.setattr(workspace_module.shutil, "copyfile", copy)
     monkeypatch.setattr("helpers.ui.live.COPY_EVERY", 0.0)
-    run = LiveTraining(tiny_config, store, space, "run").train()
+    run = fit(tiny_config, store, space.run("run"), **LiveTraining(tiny_config, space).hooks)
     assert len(run.history) == 2 and run.best_path.exists() and len(copies) == 3
     said = capsys.readouterr().out
     assert f"WARNING: run could not be copied to {tmp_path / 'drive'} " in said and os.strerror(number) in said
@@ -291,18 +294,46 @@ def test_a_changed_config_is_refused_with_the_difference_and_a_run_of_another_ve
     store, tiny_config, trained, tmp_path
 ):
     with pytest.raises(InputError, match=r"another config \(schedule 'restarts' -> 'cosine'; ema 0\.0 -> 0\.99\)"):
-        fit(dataclasses.replace(tiny_config, ema=0.99, schedule="cosine"), store, trained.folder)
+        fit(tiny_config.replace(ema=0.99, schedule="cosine"), store, trained.folder)
     other = Run.start(tmp_path / "run", tiny_config, store)
     checkpoints.save_checkpoint(other.last_path, {"step": 3, "model": {}, "history": []})
     with pytest.raises(InputError, match="were written by another version of this project; start a run under another"):
         fit(tiny_config, store, tmp_path / "run")
 
 
+def test_a_run_of_an_earlier_version_is_refused_in_one_sentence(store, tiny_config, trained, tmp_path):
+    run = Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
+    earlier = {name: value for name, value in run.manifest.items() if name not in ("format", "classes")}
+    (run.folder / "manifest.json").write_text(json.dumps(earlier))
+    (run.folder / "config.json").write_text(json.dumps(tiny_config.flat() | {"quotas": ""}))
+    for attempt in (lambda: fit(tiny_config, store, run.folder), lambda: Run.open(run.folder)):
+        with pytest.raises(InputError, match=r"was trained by another version of this project; start a run under"):
+            attempt()
+
+
+def test_a_run_of_other_classes_is_refused_by_their_names(trained, tmp_path):
+    run = Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
+    other = run.manifest | {"classes": run.manifest["classes"] | {"gender": ["female", "male"]}}
+    (run.folder / "manifest.json").write_text(json.dumps(other))
+    with pytest.raises(InputError, match=r"other classes of gender \(female, male\) than there are now \(m"):
+        Run.open(run.folder)
+
+
+def test_the_validation_loss_has_the_class_weights_of_training(store, tiny_config, tmp_path):
+    losses = {}
+    for power in (0.0, 1.0):
+        run = fit(tiny_config.replace(class_weights=power, lr=1e-6, epochs=1), store, tmp_path / str(power))
+        losses[power] = run.history[0]
+    assert losses[0.0]["val_emotion_loss"] != pytest.approx(losses[1.0]["val_emotion_loss"], rel=1e-4)
+    assert losses[0.0]["val_gender_loss"] == pytest.approx(losses[1.0]["val_gender_loss"], rel=1e-3)
+
+
 def test_runs_stand_side_by_side_with_what_differs(store, tiny_config, trained, tmp_path):
     for name, lr in (("slow", 1e-5), ("fast", 1e-3)):
-        fit(dataclasses.replace(tiny_config, lr=lr, epochs=1), store, tmp_path / name)
+        fit(tiny_config.replace(lr=lr, epochs=1), store, tmp_path / name)
     (tmp_path / "broken").mkdir()
-    for name, content in (("manifest.json", "{}"), ("results.json", "{"), ("config.json", "{}")):
+    manifest = (tmp_path / "fast" / "manifest.json").read_text()
+    for name, content in (("manifest.json", manifest), ("results.json", "{"), ("config.json", "{}")):
         (tmp_path / "broken" / name).write_text(content)
     table = runs_table(tmp_path)
     assert table["what differs"][0] in ("lr 1e-05", "lr 0.001")
@@ -318,3 +349,21 @@ def test_precision_that_this_device_has_not_is_refused(store, tmp_path):
     with pytest.raises(InputError, match="'precision' is 'float16', which needs a GPU"):
         fit(config, store, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_float16_trains_with_loss_scaling_and_its_scale_is_in_the_checkpoint(store, tiny_config, tmp_path, monkeypatch):
+    # On a CPU, where it is slow and refused: the path that a T4 takes.
+    monkeypatch.setattr(state_module, "precision_on", lambda device, choice: torch.float16)
+    config = tiny_config.replace(epochs=4)
+    run = fit(config, store, tmp_path / "run")
+    assert "in float16" in (run.folder / "train.log").read_text()
+    assert run.history[-1]["train_loss"] < run.history[0]["train_loss"]
+    state = load_checkpoint(run.last_path)
+    assert state["scaler"]["scale"] > 1 and all(torch.isfinite(value).all() for value in state["model"].values())
+    stopped = fit(
+        config, store, tmp_path / "other", on_step=lambda done, _: done == 9 and Run.ask_to_stop(tmp_path / "other")
+    )
+    assert len(stopped.history) == 1
+    assert [row["val_loss"] for row in fit(config, store, tmp_path / "other").history] == [
+        row["val_loss"] for row in run.history
+    ]

@@ -5,21 +5,23 @@ import numpy as np
 from drawn_faces.face import draw_face
 from helpers.config import TrainConfig, recipe
 from helpers.data.augment import TECHNIQUES
-from helpers.ui.controls import MAIN_KNOBS, ConfigPanel
+from helpers.ui.controls import ConfigPanel
 from helpers.ui.tryout import TryOut
+
+SHOWN = TrainConfig.knobs(panel=True)
 
 
 def test_without_a_click_the_config_is_the_one_it_started_with():
     config = recipe("small", epochs=3)
     panel = ConfigPanel(config)
     assert panel.config == config
-    assert {name: box.value for name, box in panel.inputs.items()} == {n: getattr(config, n) for n in MAIN_KNOBS}
+    assert {name: box.value for name, box in panel.inputs.items()} == {name: config.flat()[name] for name in SHOWN}
 
 
 def test_every_widget_is_labelled_and_explained_from_the_config_s_own_fields():
     panel = ConfigPanel(TrainConfig())
     for name, row in zip(panel.inputs, panel.view.children, strict=False):
-        about = TrainConfig.__dataclass_fields__[name].metadata
+        about = SHOWN[name].metadata
         box, text = row.children
         assert box.description == about["label"] and about["help"] in text.value
         if "choices" in about:
@@ -31,17 +33,17 @@ def test_each_widget_changes_its_field_and_no_other():
     for name, value in changes.items():
         panel = ConfigPanel(TrainConfig())
         panel.inputs[name].value = value
-        changed = {n for n in MAIN_KNOBS if getattr(panel.config, n) != getattr(TrainConfig(), n)}
-        assert changed == {name} and getattr(panel.config, name) == value and panel.message.value == ""
+        assert panel.config == TrainConfig().replace(**{name: value}) and panel.message.value == ""
 
 
 def test_another_start_of_the_weights_brings_the_rates_that_suit_it():
     panel = ConfigPanel(recipe("production"))
     panel.inputs["weights"].value = "faces"
-    assert panel.config == recipe("production", weights="faces") and panel.config.backbone == "tf_efficientnet_b2"
+    assert panel.config == recipe("production", weights="faces") and panel.config.model.backbone == "tf_efficientnet_b2"
     assert panel.inputs["backbone"].value == "tf_efficientnet_b2"
     panel.inputs["weights"].value = "none"
-    assert (panel.config.lr, panel.config.backbone_lr, panel.config.head_epochs) == (3e-3, 1.0, 0)
+    optimiser = panel.config.optimiser
+    assert (optimiser.lr, optimiser.backbone_lr, panel.config.schedule.head_epochs) == (3e-3, 1.0, 0)
     assert panel.inputs["lr"].value == 3e-3 and panel.message.value == ""
 
 
@@ -50,7 +52,7 @@ def test_a_refused_value_is_said_and_the_last_good_config_stays():
     panel.inputs["lr"].value = 5.0
     assert panel.config == TrainConfig() and "'lr' is 5.0" in panel.message.value
     panel.inputs["lr"].value = 1e-3
-    assert panel.config.lr == 1e-3 and panel.message.value == ""
+    assert panel.config.optimiser.lr == 1e-3 and panel.message.value == ""
 
 
 def test_the_try_out_draws_every_technique_and_says_what_is_too_strong():

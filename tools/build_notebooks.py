@@ -64,7 +64,7 @@ def notebook_text(source: Path) -> str:
         seen[key] = seen.get(key, 0) + 1
         cell.id = hashlib.sha256(f"{key}|{seen[key]}".encode()).hexdigest()[:12]
         cell.metadata = {name: cell.metadata[name] for name in _CELL_METADATA if name in cell.metadata}
-    metadata = {
+    metadata: dict = {
         "colab": {"provenance": [], "toc_visible": True},
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

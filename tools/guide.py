@@ -8,10 +8,10 @@ from pathlib import Path
 import jupytext
 import pandas as pd
 
-from helpers.config import CRITERIA, RECIPES, TRAINING_FACES, DataConfig, TrainConfig, recipe
+from helpers.config import CRITERIA, RECIPES, TRAINING_FACES, PackConfig, TrainConfig, recipe
 from helpers.data.augment import TECHNIQUES
 from helpers.data.sources import SOURCES
-from helpers.session.gpu import offers_table
+from helpers.session.gpu import gpus_table
 
 
 def guide_text(template: str, setup: str, sources: list[Path], repository: str) -> str:
@@ -26,8 +26,8 @@ def guide_text(template: str, setup: str, sources: list[Path], repository: str) 
     production = recipe("production")
     places = {
         "datasets": datasets_table(),
-        "gpus": _frame(offers_table(TRAINING_FACES, production.epochs, production.img_size)),
-        "epochs": str(production.epochs),
+        "gpus": _frame(gpus_table()),
+        "epochs": str(production.schedule.epochs),
         "faces": f"{TRAINING_FACES:,}",
         "steps": "\n\n".join(_step(number, source, setup) for number, source in enumerate(sources, start=1)),
         "criteria": criteria_table(),
@@ -95,15 +95,16 @@ def criteria_table() -> str:
 
 def data_knobs_table() -> str:
     """Every knob of packing with its default, its range and what it does."""
-    rows = [[f"`{knob.name}`", str(knob.default), _allowed(knob), _does(knob)] for knob in fields(DataConfig)]
+    rows = [[f"`{knob.name}`", str(knob.default), _allowed(knob), _does(knob)] for knob in fields(PackConfig)]
     return _table(["Knob", "Default", "Allowed", "What it does"], rows)
 
 
 def knobs_table() -> str:
     """Every knob with its values in the recipes, its range and what it does."""
     rows = []
-    for knob in fields(TrainConfig):
-        values = [f"{getattr(config, knob.name)}" or "none" for config in RECIPES.values()]
+    recipes = [config.flat() for config in RECIPES.values()]
+    for knob in TrainConfig.knobs().values():
+        values = [str(config[knob.name]) or "none" for config in recipes]
         rows.append([f"`{knob.name}`", *values, _allowed(knob), _does(knob)])
     return _table(["Knob", *(f"`{name}`" for name in RECIPES), "Allowed", "What it does"], rows)
 

@@ -115,15 +115,16 @@ def linear_emotion(workspace: Path) -> float:
 
 def _say_where(workspace: Path, seconds: float) -> bool:
     """The demo's last words: what was reached and where to look; returns whether the sample faces were learned."""
-    from helpers.evaluation.report import summary
+    from helpers.evaluation.measures import summary
     from helpers.evaluation.verdict import verdict, verdict_table
 
     run = workspace / "runs" / DEMO["04"]["RUN"]
     metrics = json.loads((run / "metrics.json").read_text())
-    table = summary(metrics)
+    evaluation = metrics["evaluation"]
+    table = summary(evaluation)
     print(f"\nDone in {seconds / 60:.1f} minutes. Reached on the test split of DRAWN faces:\n")
     print(table[table["split"] == "test"].to_string(index=False))
-    test, linear = metrics["test"], linear_emotion(workspace)
+    test, linear = evaluation["test"], linear_emotion(workspace)
     median = test["age"]["median_mae"]["value"]
     print(f"\nFor comparison, emotion by a linear model on raw 32x32 pixels: {linear:.1%};")
     print(f"age error of always saying the median age of the training faces: {median:.1f} years.")

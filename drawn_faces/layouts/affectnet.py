@@ -10,7 +10,7 @@ import numpy as np
 
 from drawn_faces.layouts.job import Job, cut_short, draw_labels, shuffle_jobs
 from drawn_faces.layouts.rafdb import CLASSES
-from helpers.config import EMOTIONS
+from helpers.tasks import EMOTIONS
 
 _SHARES = {"anger": 0.11, "contempt": 0.06, "disgust": 0.09, "fear": 0.11}
 _SHARES |= {"happy": 0.18, "neutral": 0.19, "sad": 0.11, "surprise": 0.15}

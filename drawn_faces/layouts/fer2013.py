@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from drawn_faces.layouts.job import Job, cut_short, draw_labels, other_emotion, shuffle_jobs
-from helpers.config import EMOTIONS
+from helpers.tasks import EMOTIONS
 
 _SHARES = {"angry": 0.14, "disgust": 0.07, "fear": 0.14, "happy": 0.21, "neutral": 0.17, "sad": 0.16, "surprise": 0.11}
 _TEST_SHARE, _LEAKED_SHARE, _CONFLICT_SHARE = 0.2, 0.03, 0.006

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from helpers.config import EMOTIONS
+from helpers.tasks import EMOTIONS
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from drawn_faces.layouts.job import Job, cut_short, draw_labels, other_emotion, shuffle_jobs
-from helpers.config import EMOTIONS
+from helpers.tasks import EMOTIONS
 
 _SHARES = {"surprise": 0.11, "fear": 0.03, "disgust": 0.06, "happy": 0.38, "sad": 0.16, "angry": 0.06, "neutral": 0.2}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from drawn_faces.layouts.job import Job, cut_short, draw_ages
-from helpers.config import EMOTIONS, RACES
+from helpers.tasks import EMOTIONS, RACES
 
 MALFORMED = {
     "61_1_20170109142408075.jpg.chip.jpg": (61, 1),

@@ -4,15 +4,15 @@ A row's split depends only on the hash of its own pixels, so it stays where it i
 reordered. Twins (see :mod:`helpers.data.twins`) never stand in two splits, within or across datasets.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
-from helpers.config import EMOTIONS, GENDERS, SPLITS, UNKNOWN
+from helpers.tasks import TASKS, UNKNOWN, Task
 
-AGE_AGREEMENT = 5.0
-"""Years within which the ages of twins count as one age, their median."""
+SPLITS = ("train", "validation", "test")
+
+LABEL_COLUMNS = [name for task in TASKS.values() for name in task.columns]
+"""Columns of the table of faces that hold what is learned."""
 
 _SHARES = {"train": (0.9, 1.0), None: (0.8, 0.9)}
 """Published split -> upper ends of the train and validation shares; what is left is test."""
@@ -50,14 +50,16 @@ def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.Data
     highest = rank.groupby(faces["twins"]).transform("max")
     kept = faces[rank == highest]
     settled = _settle(kept)
-    labelled = (settled["emotion"] != UNKNOWN) | settled["age"].notna() | (settled["gender"] != UNKNOWN)
-    result = settled[labelled].drop(columns="twins")
+    labelled = pd.Series(np.any([task.known(task.read(settled)) for task in TASKS.values()], axis=0), settled.index)
+
+    before = faces.loc[settled.index, LABEL_COLUMNS].fillna(UNKNOWN)
+    relabelled = (settled[LABEL_COLUMNS].fillna(UNKNOWN) != before).any(axis=1)
 
     report = {}
     for name in faces["dataset"].unique():
-        own = faces["dataset"] == name
-        lower = own & (rank < highest)
-        dropped = settled[~labelled & (settled["dataset"] == name)]
+        own, mine = faces["dataset"] == name, settled["dataset"] == name
+        lower, left = own & (rank < highest), settled[mine & labelled]
+        classes = {key: _group_counts(left, task) for key, task in TASKS.items()}
         report[name] = {
             "rows": int(own.sum()),
             "identical": _repeated(faces, own, "sha"),
@@ -65,11 +67,13 @@ def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.Data
             "examples": _examples(faces[own]),
             "left_out_twin_in_test": int((lower & (highest == SPLITS.index("test"))).sum()),
             "left_out_twin_in_validation": int((lower & (highest == SPLITS.index("validation"))).sum()),
-            "left_out_without_label": len(dropped),
-            "relabelled": int(_changed(faces, settled[settled["dataset"] == name]).sum()),
-            **_counts(result[result["dataset"] == name]),
+            "left_out_without_label": int((mine & ~labelled).sum()),
+            "relabelled": int((mine & relabelled).sum()),
+            "splits": {split: int((left["split"] == split).sum()) for split in SPLITS},
+            "furthest": {split: _furthest(classes, split) for split in SPLITS},
+            **classes,
         }
-    return result, report
+    return settled[labelled].drop(columns="twins"), report
 
 
 def _repeated(faces: pd.DataFrame, own: pd.Series, key: str) -> dict[str, int]:
@@ -92,24 +96,9 @@ def _examples(faces: pd.DataFrame, most: int = 4) -> list[list[dict]]:
     repeated = faces[faces["twins"].duplicated(keep=False)]
     telling = _disagree(repeated) | (repeated.groupby("twins")["split"].transform("nunique") > 1)
     order = repeated.assign(telling=~telling).sort_values(["telling", "sha"], kind="stable")["twins"].unique()[:most]
-    columns = ["name", "split", "emotion", "age", "gender"]
+    columns = ["name", "split", *LABEL_COLUMNS]
     groups = (repeated.loc[repeated["twins"] == group, columns].head(4) for group in order)
     return [group.astype(object).where(group.notna(), None).to_dict("records") for group in groups]
-
-
-def _counts(faces: pd.DataFrame) -> dict[str, dict]:
-    """Rows per split, and per split and class of each task."""
-    decades = tuple(f"{start}s" for start in range(0, 120, 10))
-    classes = {
-        "emotion": _class_counts(faces["split"], faces["emotion"], EMOTIONS),
-        "gender": _class_counts(faces["split"], faces["gender"], GENDERS),
-        "age": _class_counts(faces["split"], faces["age"].fillna(10 * UNKNOWN) // 10, decades),
-    }
-    return {
-        "splits": {split: int((faces["split"] == split).sum()) for split in SPLITS},
-        "furthest": {split: _furthest(classes, split) for split in SPLITS},
-        **classes,
-    }
 
 
 def _furthest(classes: dict[str, dict], split: str) -> dict | None:
@@ -121,16 +110,15 @@ def _furthest(classes: dict[str, dict], split: str) -> dict | None:
     for counts in classes.values():
         here, training = (sum(counts.get(name, {}).values()) for name in (split, "train"))
         if here and training:
-            found += [
-                {"class": name, "points": 100 * (count / here - counts["train"][name] / training)}
-                for name, count in counts[split].items()
-            ]
+            for name, count in counts[split].items():
+                points = 100 * (count / here - counts["train"][name] / training)
+                found.append({"class": name, "points": points})
     return max(found, key=lambda one: abs(one["points"]), default=None)
 
 
 def _disagree(faces: pd.DataFrame, key: str = "twins") -> pd.Series:
-    """Rows of which another with the same ``key`` carries another known emotion, age or gender."""
-    known = faces[["emotion", "age", "gender"]].astype("float32").replace(UNKNOWN, np.nan)
+    """Rows of which another with the same ``key`` carries another known label."""
+    known = faces[LABEL_COLUMNS].astype("float32").replace(UNKNOWN, np.nan)
     distinct = known.groupby(faces[key]).nunique()  # does not count what is unknown
     return faces[key].map((distinct > 1).any(axis=1))
 
@@ -140,38 +128,23 @@ def _settle(faces: pd.DataFrame) -> pd.DataFrame:
     faces = faces.copy()
     learned = faces["split"] != "test"
     for _, twins in faces[learned & faces["twins"].duplicated(keep=False) & _disagree(faces)].groupby("twins"):
-        for column, settle in (("emotion", _majority), ("gender", _majority), ("age", _agreed_age)):
-            known = twins[column][twins[column].notna() & (twins[column] != UNKNOWN)]
-            if known.nunique() > 1:
-                faces.loc[known.index, column] = settle(known)
+        for task in TASKS.values():
+            labels = task.read(twins)
+            known = task.known(labels)
+            if len(np.unique(labels[known], axis=0)) > 1:
+                faces.loc[twins.index[known], list(task.columns)] = task.cells(task.settled(labels[known]))
     return faces
 
 
-def _majority(labels: pd.Series) -> int:
-    """The most frequent label; a tie is unknown."""
-    counts = labels.value_counts()
-    return int(counts.index[0]) if counts.iloc[0] > counts.iloc[1] else UNKNOWN
-
-
-def _agreed_age(ages: pd.Series) -> float:
-    """The median where all ages lie within AGE_AGREEMENT years, else unknown."""
-    return float(ages.median()) if ages.max() - ages.min() <= AGE_AGREEMENT else np.nan
-
-
-def _changed(before: pd.DataFrame, after: pd.DataFrame) -> pd.Series:
-    """Rows of ``after`` with another label than in ``before``."""
-    before = before.loc[after.index, ["emotion", "age", "gender"]].fillna(UNKNOWN)
-    return (before != after[["emotion", "age", "gender"]].fillna(UNKNOWN)).any(axis=1)
-
-
-def _class_counts(splits: pd.Series, codes: pd.Series, names: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """Split -> class -> rows, empty where no row carries the label."""
-    known = codes != UNKNOWN
-    if not known.any():
+def _group_counts(faces: pd.DataFrame, task: Task) -> dict[str, dict[str, int]]:
+    """Split -> group of the task, its classes or decades -> rows; empty where no row carries the label."""
+    numbers, found = task.group_of(task.read(faces)), {}
+    if (numbers == UNKNOWN).all():
         return {}
-    counts = pd.crosstab(splits[known], codes[known].astype(int))
-    counts = counts.reindex(index=SPLITS, columns=range(len(names)), fill_value=0)
-    return {split: {name: int(counts.loc[split, code]) for code, name in enumerate(names)} for split in SPLITS}
+    for split in SPLITS:
+        counts = np.bincount(numbers[(faces["split"] == split) & (numbers != UNKNOWN)], minlength=len(task.groups))
+        found[split] = dict(zip(task.groups, counts.tolist(), strict=True))
+    return found
 
 
 def rejects_table(report: dict[str, dict], examples: int = 2) -> pd.DataFrame:
@@ -186,28 +159,29 @@ def rejects_table(report: dict[str, dict], examples: int = 2) -> pd.DataFrame:
 
 def audit_table(report: dict[str, dict]) -> pd.DataFrame:
     """The audit as a table to read, one column per dataset."""
+    return pd.DataFrame({name: _lines(found) for name, found in report.items()})
+
+
+def _lines(found: dict) -> dict[str, object]:
+    """A dataset's column of the table."""
+    identical, twins = found["identical"], found["twins"]
     lines = {
-        "files left out, by reason below": lambda found: sum(found["rejected"].values()),
-        "faces read": lambda found: found["rows"],
-        "groups of identical faces": lambda found: found["identical"]["groups"],
-        "  of these with conflicting labels": lambda found: found["identical"]["conflicting"],
-        "  test faces that also stand in training": lambda found: found["identical"]["leaked"],
-        "groups of twins (identical or near)": lambda found: found["twins"]["groups"],
-        "  of these with conflicting labels ": lambda found: found["twins"]["conflicting"],
-        "  test faces that also stand in training ": lambda found: found["twins"]["leaked"],
-        "left out: twin in the test split": lambda found: found["left_out_twin_in_test"],
-        "left out: twin in the validation split": lambda found: found["left_out_twin_in_validation"],
-        "left out: no label after a conflict": lambda found: found["left_out_without_label"],
-        "labels settled by their twins": lambda found: found["relabelled"],
-    } | {f"{split} faces": lambda found, split=split: found["splits"][split] for split in SPLITS}
-    lines |= {
-        f"{split} class furthest from its share in training": lambda found, split=split: _points(found, split)
-        for split in SPLITS[1:]
+        "files left out, by reason below": sum(found["rejected"].values()),
+        "faces read": found["rows"],
+        "groups of identical faces": identical["groups"],
+        "  of these with conflicting labels": identical["conflicting"],
+        "  test faces that also stand in training": identical["leaked"],
+        "groups of twins (identical or near)": twins["groups"],
+        "  of these with conflicting labels ": twins["conflicting"],
+        "  test faces that also stand in training ": twins["leaked"],
+        "left out: twin in the test split": found["left_out_twin_in_test"],
+        "left out: twin in the validation split": found["left_out_twin_in_validation"],
+        "left out: no label after a conflict": found["left_out_without_label"],
+        "labels settled by their twins": found["relabelled"],
+        **{f"{split} faces": found["splits"][split] for split in SPLITS},
     }
-    return pd.DataFrame({name: {line: get(found) for line, get in lines.items()} for name, found in report.items()})
-
-
-def _points(found: dict, split: str) -> str:
-    """The class of :func:`_furthest` in a few words."""
-    one = found["furthest"][split]
-    return f"{one['class']} {one['points']:+.1f} points" if one else "none"
+    for split in SPLITS[1:]:
+        one = found["furthest"][split]
+        words = f"{one['class']} {one['points']:+.1f} points" if one else "none"
+        lines[f"{split} class furthest from its share in training"] = words
+    return lines

@@ -4,8 +4,6 @@ All calls of albumentations stand here. A technique works on a face of any size:
 a face of 48 pixels and one of 200 look equally changed.
 """
 
-from __future__ import annotations
-
 import difflib
 import math
 import os
@@ -21,8 +19,8 @@ import cv2
 import numpy as np
 import torch
 
-from helpers.config import InputError
 from helpers.data.geometry import draw_warps, warp
+from helpers.files import InputError
 
 _MIRROR = cv2.BORDER_REFLECT_101  # what a warp pulls in from outside looks like more of the picture
 
@@ -83,80 +81,54 @@ def _sharpen(a: float, p: float, side: int) -> A.BasicTransform:
     return A.UnsharpMask((window, window), (sigma, sigma), alpha=(a / 2, a), threshold=0, p=p)
 
 
-def _holes(a: float, p: float, side: int) -> A.BasicTransform:
-    return A.CoarseDropout(
-        num_holes_range=(1, 8), hole_height_range=(a / 2, a), hole_width_range=(a / 2, a), fill="random_uniform", p=p
-    )
-
-
 TECHNIQUES = {
     "flip": Technique("geometric", 0.5, 0, "left to right", None),
     "rotate": Technique("geometric", 0.3, 15, "up to {:.0f}°", None),
     "scale": Technique("geometric", 0.3, 0.12, "± {:.0%}", None),
     "shift": Technique("geometric", 0.3, 0.1, "by {:.0%}", None),
-    "perspective": Technique(
-        "geometric", 0.1, 0.08, "corners {:.0%}",
-        lambda a, p, side: A.Perspective((a / 4, a), border_mode=_MIRROR, p=p),
-    ),
+    "perspective": Technique("geometric", 0.1, 0.08, "corners {:.0%}",
+                             lambda a, p, side: A.Perspective((a / 4, a), border_mode=_MIRROR, p=p)),
     "elastic": Technique("geometric", 0.05, 0.015, "by {:.1%}", _elastic),
-    "grid distortion": Technique(
-        "geometric", 0.05, 0.25, "cells ± {:.0%}",
-        lambda a, p, side: A.GridDistortion(5, (-a, a), border_mode=_MIRROR, p=p),
-    ),
-    "optical distortion": Technique(
-        "geometric", 0.05, 0.2, "bent ± {:.2f}",
-        lambda a, p, side: A.OpticalDistortion((-a, a), border_mode=_MIRROR, p=p),
-    ),
-    "brightness": Technique(
-        "colour", 0.2, 0.25, "± {:.0%}", lambda a, p, side: A.RandomBrightnessContrast((-a, a), (0, 0), p=p)
-    ),
-    "contrast": Technique(
-        "colour", 0.2, 0.3, "± {:.0%}", lambda a, p, side: A.RandomBrightnessContrast((0, 0), (-a, a), p=p)
-    ),
-    "hue": Technique(
-        # OpenCV counts the circle of hues in 180 steps
-        "colour", 0.1, 10, "± {:.0f}°", lambda a, p, side: A.HueSaturationValue((-a / 2, a / 2), (0, 0), (0, 0), p=p)
-    ),
-    "saturation": Technique(
-        "colour", 0.1, 0.15, "± {:.0%}",
-        lambda a, p, side: A.HueSaturationValue((0, 0), (-255 * a, 255 * a), (0, 0), p=p),
-    ),
-    "gamma": Technique(
-        "colour", 0.1, 0.3, "1 ± {:.1f}", lambda a, p, side: A.RandomGamma((100 - 100 * a, 100 + 100 * a), p=p)
-    ),
+    "grid distortion": Technique("geometric", 0.05, 0.25, "cells ± {:.0%}",
+                                 lambda a, p, side: A.GridDistortion(5, (-a, a), border_mode=_MIRROR, p=p)),
+    "optical distortion": Technique("geometric", 0.05, 0.2, "bent ± {:.2f}",
+                                    lambda a, p, side: A.OpticalDistortion((-a, a), border_mode=_MIRROR, p=p)),
+    "brightness": Technique("colour", 0.2, 0.25, "± {:.0%}",
+                            lambda a, p, side: A.RandomBrightnessContrast((-a, a), (0, 0), p=p)),
+    "contrast": Technique("colour", 0.2, 0.3, "± {:.0%}",
+                          lambda a, p, side: A.RandomBrightnessContrast((0, 0), (-a, a), p=p)),
+    # OpenCV counts the circle of hues in 180 steps
+    "hue": Technique("colour", 0.1, 10, "± {:.0f}°",
+                     lambda a, p, side: A.HueSaturationValue((-a / 2, a / 2), (0, 0), (0, 0), p=p)),
+    "saturation": Technique("colour", 0.1, 0.15, "± {:.0%}",
+                            lambda a, p, side: A.HueSaturationValue((0, 0), (-255 * a, 255 * a), (0, 0), p=p)),
+    "gamma": Technique("colour", 0.1, 0.3, "1 ± {:.1f}",
+                       lambda a, p, side: A.RandomGamma((100 - 100 * a, 100 + 100 * a), p=p)),
     "CLAHE": Technique("colour", 0.05, 2, "clip 1 + {:.1f}", lambda a, p, side: A.CLAHE((1, 1 + a), (4, 4), p=p)),
     "tone curve": Technique("colour", 0.05, 0.2, "bent {:.0%}", lambda a, p, side: A.RandomToneCurve(a, p=p)),
     "grey": Technique("colour", 0.05, 0, "no colour", lambda a, p, side: A.ToGray(p=p)),
-    "Gaussian noise": Technique(
-        "noise", 0.07, 0.06, "sd {:.0%}", lambda a, p, side: A.GaussNoise(std_range=(a / 6, a), p=p)
-    ),
-    "ISO noise": Technique(
-        "noise", 0.05, 0.25, "grain {:.0%}", lambda a, p, side: A.ISONoise((a / 40, a / 8), (a / 4, a), p=p)
-    ),
+    "Gaussian noise": Technique("noise", 0.07, 0.06, "sd {:.0%}",
+                                lambda a, p, side: A.GaussNoise(std_range=(a / 6, a), p=p)),
+    "ISO noise": Technique("noise", 0.05, 0.25, "grain {:.0%}",
+                           lambda a, p, side: A.ISONoise((a / 40, a / 8), (a / 4, a), p=p)),
     "multiplicative noise": Technique(
         "noise", 0.05, 0.2, "× 1 ± {:.0%}",
-        lambda a, p, side: A.MultiplicativeNoise((1 - a, 1 + a), per_channel=True, elementwise=True, p=p),
-    ),
-    "JPEG": Technique(
-        "noise", 0.05, 40, "quality 90 - {:.0f}",
-        lambda a, p, side: A.ImageCompression("jpeg", (round(90 - a), 90), p=p),
-    ),
-    "motion blur": Technique(
-        "blur", 0.05, 0.07, "over {:.0%}", lambda a, p, side: A.MotionBlur((3, _odd(a * side)), p=p)
-    ),
-    "Gaussian blur": Technique(
-        "blur", 0.05, 0.02, "sd {:.1%}", lambda a, p, side: A.GaussianBlur(0, (a * side / 3, a * side), p=p)
-    ),
-    "median blur": Technique(
-        "blur", 0.05, 0.06, "over {:.0%}", lambda a, p, side: A.MedianBlur((3, _odd(a * side)), p=p)
-    ),
+        lambda a, p, side: A.MultiplicativeNoise((1 - a, 1 + a), per_channel=True, elementwise=True, p=p)),
+    "JPEG": Technique("noise", 0.05, 40, "quality 90 - {:.0f}",
+                      lambda a, p, side: A.ImageCompression("jpeg", (round(90 - a), 90), p=p)),
+    "motion blur": Technique("blur", 0.05, 0.07, "over {:.0%}",
+                             lambda a, p, side: A.MotionBlur((3, _odd(a * side)), p=p)),
+    "Gaussian blur": Technique("blur", 0.05, 0.02, "sd {:.1%}",
+                               lambda a, p, side: A.GaussianBlur(0, (a * side / 3, a * side), p=p)),
+    "median blur": Technique("blur", 0.05, 0.06, "over {:.0%}",
+                             lambda a, p, side: A.MedianBlur((3, _odd(a * side)), p=p)),
     "downscale": Technique("blur", 0.05, 0.4, "to 48 px - {:.0%}", _downscale),
     "sharpen": Technique("blur", 0.05, 0.5, "by {:.0%}", _sharpen),
-    "coarse dropout": Technique("cutout", 0.25, 0.14, "1 to 8 of {:.0%}", _holes),
-    "erasing": Technique(
-        "cutout", 0.1, 0.15, "{:.0%} of it",
-        lambda a, p, side: A.Erasing((a / 5, a), fill="random_uniform", p=p),
-    ),
+    "coarse dropout": Technique(
+        "cutout", 0.25, 0.14, "1 to 8 of {:.0%}",
+        lambda a, p, side: A.CoarseDropout((1, 8), (a / 2, a), (a / 2, a), fill="random_uniform", p=p)),
+    "erasing": Technique("cutout", 0.1, 0.15, "{:.0%} of it",
+                         lambda a, p, side: A.Erasing((a / 5, a), fill="random_uniform", p=p)),
 }  # fmt: skip
 """Name -> technique, in the order in which they are applied. Probabilities sum up to about three besides the flip."""
 
@@ -242,6 +214,7 @@ def _rounded(side: int) -> int:
 def _build(name: str, strength: float, side: int) -> A.BasicTransform:
     """The transform of a technique, surely applied, for faces of a size."""
     technique = TECHNIQUES[name]
+    assert technique.build, "a warp is no transform"
     return technique.build(technique.limit * strength, 1.0, side)
 
 
@@ -268,10 +241,8 @@ def features_kept(face: np.ndarray, changed: np.ndarray, group: str) -> float:
     Warps are compared in their coarse shades, mirrored or not; everything else in features of the size of eyes and
     mouth (between 1 and 4 pixels), since noise and colour do not hide those, but blur and covers do.
     """
-    pair = [
-        cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (48, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
-        for picture in (face, changed)
-    ]
+    greys = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (face, changed))
+    pair = [cv2.resize(grey, (48, 48), interpolation=cv2.INTER_AREA).astype(np.float32) for grey in greys]
     coarse = [cv2.GaussianBlur(picture, (0, 0), 4) for picture in pair]
     if group == "geometric":
         return max(_correlation(coarse[0], coarse[1]), _correlation(coarse[0][:, ::-1], coarse[1]))
@@ -297,7 +268,7 @@ def preview_techniques(
         The images; for each a caption, the technique's name and its strongest amount at this strength; and whether it
         went too far for this face.
     """
-    images, captions, marks = [], [], []
+    images, captions, marks = list[np.ndarray](), list[str](), list[bool]()
     for face in faces:
         images, captions, marks = [*images, face], [*captions, "original"], [*marks, False]
         for name in names:

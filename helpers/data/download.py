@@ -1,7 +1,5 @@
 """Bring the datasets to this machine: from Kaggle, drawn, or a user's own."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import time
@@ -9,9 +7,9 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from drawn_faces.datasets import is_drawn, write_sample_faces
-from helpers.config import SAMPLE_FACES, DataConfig, InputError
-from helpers.data.sources import OWN, SOURCES, checked_place, load_paths, source_of
+from helpers.config import SAMPLE_FACES, PackConfig
+from helpers.data.sources import OWN, SOURCES, checked_place, is_drawn, load_paths, source_of
+from helpers.files import InputError
 from helpers.session.progress import Progress, silent
 from helpers.session.workspace import PATHS_FILE
 
@@ -22,15 +20,9 @@ _COLAB_CACHE, _NO_COLAB_CACHE = "TBE_RUNTIME_ADDR", "DISABLE_COLAB_CACHE"
 
 
 def fetch_all(
-    kind: str,
-    names: list[str] | None,
-    folder: Path,
-    *,
-    own: str = "",
-    knobs: DataConfig | None = None,
-    drawn: int = SAMPLE_FACES,
-    progress: Progress = silent,
-) -> tuple[dict[str, Path], list[str]]:
+    kind: str, names: list[str] | None, folder: Path, *,
+    own: str = "", knobs: PackConfig | None = None, drawn: int = SAMPLE_FACES, progress: Progress = silent,
+) -> tuple[dict[str, Path], list[str]]:  # fmt: skip
     """Bring datasets to this machine: from Kaggle, or drawn.
 
     Args:
@@ -49,30 +41,36 @@ def fetch_all(
     Raises:
         InputError: there is no such dataset, or not one arrived.
     """
-    names = list(SOURCES) if names is None else names
-    for name in names:
-        source_of(name)
+    sources = {name: source_of(name) for name in (SOURCES if names is None else names)}
     mine = {OWN: _own_table(own.strip())} if own.strip() else {}
+    if not sources and not mine:
+        raise InputError("No dataset was named; name one, or a CSV file of your own faces.")
     if kind == "sample":
+        from drawn_faces.datasets import write_sample_faces
+
         folders = write_sample_faces(folder / "sample_faces", drawn, progress=progress)
-        return {name: folders[name] for name in names} | mine, []
-    known = _known_folders(folder / PATHS_FILE)
-    folders, problems = {}, []
-    for name in names:
+        return {name: folders[name] for name in sources} | mine, []
+    known, folders, problems = _known_folders(folder / PATHS_FILE), {}, []
+    for name, source in sources.items():
         try:
             place = fetch(name)
-            problems += _incomplete(name, place, knobs or DataConfig())
-            folders[name] = place
+            found = sum(1 for _ in source.list_files(place, knobs or PackConfig()))
         except InputError as error:
-            problems.append(str(error))
             # Named by an earlier call or by hand; drawn faces never stand in for real ones.
             if name in known and not is_drawn(known[name]):
                 folders[name] = known[name]
-                problems[-1] += f" Until then {known[name]} is used."
+                problems.append(f"{error} Until then {known[name]} is used.")
             else:
-                problems[-1] += f" Without it {source_of(name).lost}."
+                problems.append(f"{error} Without it {source.lost}.")
+            continue
+        folders[name] = place
+        if found < source.images:
+            problems.append(
+                f"{source.title} arrived with {found:,} files, but it holds {source.images:,} images: delete {place} "
+                "and run this step again if that is not what you expect."
+            )
     if not folders | mine:
-        raise InputError(" ".join(problems) or "No dataset was named; name one, or a CSV file of your own faces.")
+        raise InputError(" ".join(problems))
     return folders | mine, problems
 
 
@@ -84,11 +82,25 @@ def fetch(name: str) -> Path:
     Raises:
         InputError: Kaggle did not deliver it.
     """
+    import kagglehub
+    from kagglehub import exceptions as kaggle
+    from kagglehub.config import get_cache_folder
+
     handle = source_of(name).handle
+    # HTTP errors and timeouts are OSErrors; the rest of kagglehub's own have no common base.
+    failures = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, kaggle.BackendError,
+                kaggle.CredentialError, kaggle.DataCorruptionError, kaggle.NotFoundError,
+                kaggle.UnauthenticatedError)  # fmt: skip
     for wait in (*_WAITS, None):
-        why = _attempt(handle)
-        if isinstance(why, Path):
-            return why
+        try:
+            place = Path(kagglehub.dataset_download(handle))
+            if any(place.iterdir()):
+                return place
+            raise zipfile.BadZipFile("the archive was empty")
+        except failures as error:
+            why: Exception = error
+        if _damaged(why):
+            shutil.rmtree(Path(get_cache_folder()) / "datasets" / handle, ignore_errors=True)
         if os.environ.get(_COLAB_CACHE) and not os.environ.get(_NO_COLAB_CACHE):
             os.environ[_NO_COLAB_CACHE] = "1"
             print(f"Colab's cache failed for {handle} ({_short(why)}); downloading from Kaggle instead.")
@@ -103,28 +115,10 @@ def fetch(name: str) -> Path:
     ) from why
 
 
-def _attempt(handle: str) -> Path | Exception:
-    """The folder of a dataset, or the error of this attempt; an archive that does not open is removed."""
-    import kagglehub
-    from kagglehub import exceptions as kaggle
-
-    try:
-        place = Path(kagglehub.dataset_download(handle))
-        if any(place.iterdir()):
-            return place
-        raise zipfile.BadZipFile("the archive was empty")
-    # kagglehub does not check an archive that it finds complete; it then lies in its way at each new attempt.
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        _remove_download(handle)
-        return error
-    except ValueError as error:
-        if "archive type" in str(error):
-            _remove_download(handle)
-        return error
-    # HTTP errors and timeouts are OSErrors; the rest of kagglehub's own have no common base.
-    except (OSError, kaggle.BackendError, kaggle.CredentialError, kaggle.DataCorruptionError,
-            kaggle.NotFoundError, kaggle.UnauthenticatedError) as error:  # fmt: skip
-        return error
+def _damaged(error: Exception) -> bool:
+    """Whether an archive does not open: kagglehub believes one that it finds complete, so it lies in its own way."""
+    unsupported = isinstance(error, ValueError) and "archive type" in str(error)
+    return unsupported or isinstance(error, (zipfile.BadZipFile, zlib.error, EOFError))
 
 
 def _passing(error: Exception) -> bool:
@@ -134,32 +128,8 @@ def _passing(error: Exception) -> bool:
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code >= 500 or error.response.status_code == 429
-    damaged = (zipfile.BadZipFile, zlib.error, EOFError, kaggle.DataCorruptionError, kaggle.BackendError)
-    unsupported = isinstance(error, ValueError) and "archive type" in str(error)
-    return unsupported or isinstance(error, (*damaged, requests.RequestException))
-
-
-def _remove_download(handle: str) -> None:
-    """Remove what kagglehub has of a dataset, so that the next attempt starts anew."""
-    from kagglehub.config import get_cache_folder
-
-    shutil.rmtree(Path(get_cache_folder()) / "datasets" / handle, ignore_errors=True)
-
-
-def _incomplete(name: str, place: Path, knobs: DataConfig) -> list[str]:
-    """A sentence if fewer images arrived than the dataset holds.
-
-    Raises:
-        InputError: the folder has not this dataset's layout.
-    """
-    source = source_of(name)
-    found = sum(1 for _ in source.list_files(place, knobs))
-    if found >= source.images:
-        return []
-    return [
-        f"{source.title} arrived with {found:,} files, but it holds {source.images:,} images: delete {place} and run "
-        "this step again if that is not what you expect."
-    ]
+    passing = (requests.RequestException, kaggle.DataCorruptionError, kaggle.BackendError)
+    return _damaged(error) or isinstance(error, passing)
 
 
 def _own_table(path: str) -> Path:

@@ -4,8 +4,6 @@ Training samples each pixel of the network's picture once, from where a rotated,
 it: so a whole batch is warped where the network runs, in the one interpolation that resizing needs anyway.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -44,15 +42,13 @@ def draw_warps(rng: np.random.Generator, count: int, **most: tuple[float, float]
             largest amount.
     """
     chances, amounts = rng.random((4, count)), rng.uniform(-1, 1, (4, count))
-    drawn = {}
-    for number, name in enumerate(("flip", "rotate", "scale", "shift")):
-        probability, largest = most.get(name, (0.0, 0.0))
-        drawn[name] = np.where(chances[number] < probability, 1.0 if name == "flip" else largest * amounts[number], 0.0)
-    angle, zoom = np.deg2rad(drawn["rotate"]), 1 + drawn["scale"]
+    known = [most.get(name, (0.0, 0.0)) for name in ("flip", "rotate", "scale", "shift")]
+    probabilities, largest = np.array(known).T[..., None]
+    drawn = chances < probabilities
+    _, angle, scale, shift = np.where(drawn, largest * amounts, 0.0)
+    angle, zoom, mirror = np.deg2rad(angle), 1 + scale, np.where(drawn[0], -1.0, 1.0)
     # The direction of a shift takes the draw that a flip has no use for; -1 to 1 is two shares wide.
     way = math.pi * amounts[0]
-    mirror = 1 - 2 * drawn["flip"]
-    warps = np.empty((count, 2, 3), np.float32)
-    warps[:, 0] = np.stack([mirror * np.cos(angle) / zoom, -np.sin(angle) / zoom, 2 * drawn["shift"] * np.cos(way)], 1)
-    warps[:, 1] = np.stack([mirror * np.sin(angle) / zoom, np.cos(angle) / zoom, 2 * drawn["shift"] * np.sin(way)], 1)
-    return warps
+    across = np.stack([mirror * np.cos(angle) / zoom, -np.sin(angle) / zoom, 2 * shift * np.cos(way)], axis=1)
+    down = np.stack([mirror * np.sin(angle) / zoom, np.cos(angle) / zoom, 2 * shift * np.sin(way)], axis=1)
+    return np.stack([across, down], axis=1).astype(np.float32)

@@ -1,7 +1,5 @@
 """One image file: from any encoding to upright RGB pixels, or a reason why not."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from dataclasses import dataclass
@@ -17,8 +15,6 @@ MAX_PIXELS = 50_000_000
 
 MIN_SIDE = 16
 """Nothing can be read from a face of fewer pixels a side, and some augmentation techniques fail on it."""
-
-_TOO_LARGE = f"more than {MAX_PIXELS // 1_000_000} million pixels"
 
 
 class RejectedImageError(ValueError):
@@ -58,22 +54,19 @@ def read_face(encoded: bytes, max_side: int | None = None) -> Face:
     try:
         picture = Image.open(io.BytesIO(encoded))
         if picture.width * picture.height > MAX_PIXELS:
-            raise RejectedImageError(_TOO_LARGE)
-        if min(picture.size) < MIN_SIDE:
-            raise RejectedImageError(f"fewer than {MIN_SIDE} pixels a side")
+            raise Image.DecompressionBombError
         plain = picture.format in ("JPEG", "PNG") and picture.mode in ("L", "RGB")
         plain = plain and picture.getexif().get(0x0112, 1) == 1 and "transparency" not in picture.info
         upright = picture if plain else _to_rgb(ImageOps.exif_transpose(picture))
         pixels = np.asarray(upright.convert("RGB"))
-    except RejectedImageError:
-        raise
     except Image.DecompressionBombError:
-        raise RejectedImageError(_TOO_LARGE) from None
+        raise RejectedImageError(f"more than {MAX_PIXELS // 1_000_000} million pixels") from None
     except Exception as error:  # Pillow's decoders raise a dozen unrelated types for damaged bytes.
-        raise RejectedImageError(
-            "truncated image" if "truncated" in str(error) else "not readable as an image"
-        ) from error
+        why = "truncated image" if "truncated" in str(error) else "not readable as an image"
+        raise RejectedImageError(why) from error
     height, width = pixels.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise RejectedImageError(f"fewer than {MIN_SIDE} pixels a side")
     digest = hashlib.sha256(b"%dx%d:" % (width, height))
     digest.update(pixels.tobytes())
     alike = likeness(pixels)
@@ -82,7 +75,8 @@ def read_face(encoded: bytes, max_side: int | None = None) -> Face:
         encoded = cv2.imencode(".jpg", pixels[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))[1].tobytes()
     elif not plain:
         encoded = cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
-    return Face(encoded, digest.hexdigest(), *pixels.shape[:2], alike)
+    height, width = pixels.shape[:2]
+    return Face(encoded, digest.hexdigest(), height, width, alike)
 
 
 def reduce(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -101,12 +95,11 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         top = 65535.0 if picture.mode.startswith("I;16") or values.max() > 255 else 255.0
         return Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8)).convert("RGB")
     if picture.mode in ("P", "LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
+        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
     return picture.convert("RGB")
 
 
 def decode(encoded) -> np.ndarray:
     """Pixels of bytes that :func:`read_face` accepted, uint8 RGB of shape (H, W, 3)."""
-    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+    return np.asarray(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB))

@@ -12,31 +12,22 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from helpers.config import TASKS, InputError, TrainConfig
+from helpers.config import AugmentationConfig, DataConfig
 from helpers.data.augment import Augmenter
 from helpers.data.geometry import resize, warp
 from helpers.data.images import reduce
 from helpers.data.store import FaceStore
+from helpers.tasks import TASKS
 
 _RANKS = 1000
 """Purposes of draws below this number belong to a step as a whole, multiples of it to the ranks."""
 
 
-@dataclass(frozen=True)
-class Targets:
-    """Labels of a batch, each of shape (B,): emotion and gender int64 with -1 unknown, age float32 with NaN unknown."""
-
-    emotion: torch.Tensor
-    age: torch.Tensor
-    gender: torch.Tensor
-
-    def map(self, change) -> Targets:
-        """``change`` applied to each tensor."""
-        return Targets(change(self.emotion), change(self.age), change(self.gender))
+Labels = dict[str, torch.Tensor]
+"""Labels of a batch by task, in its own form: classes int64 (B,), ages float32 (B, 2); see :mod:`helpers.tasks`."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +40,9 @@ class Batch:
         pixels: uint8, the faces one after another.
         shapes: (count, height, width) of each run of faces of one size.
         warps: float32 (B, 2, 3), how each face is warped when it is resized, or None.
-        targets: the labels in the order of the faces.
-        known: how many faces of the whole step, those of other processes too, carry each label, in the order of TASKS.
+        labels: in the order of the faces.
+        size: pixels a side that the faces will be resized to, where the loader knows it, else 0.
+        known: task -> how many faces of the whole step, those of other processes too, carry its label.
     """
 
     step: int
@@ -58,8 +50,9 @@ class Batch:
     pixels: torch.Tensor
     shapes: tuple[tuple[int, int, int], ...]
     warps: torch.Tensor | None
-    targets: Targets
-    known: tuple[int, int, int]
+    labels: Labels
+    size: int
+    known: dict[str, int]
 
     @property
     def faces(self) -> list[torch.Tensor]:
@@ -84,7 +77,8 @@ class Batch:
 
     def _map(self, change) -> Batch:
         warps = None if self.warps is None else change(self.warps)
-        return replace(self, pixels=change(self.pixels), warps=warps, targets=self.targets.map(change))
+        labels = {task: change(values) for task, values in self.labels.items()}
+        return replace(self, pixels=change(self.pixels), warps=warps, labels=labels)
 
 
 class EpochSampler(Sampler):
@@ -98,19 +92,10 @@ class EpochSampler(Sampler):
         batch_size: rows of a step, over all ranks together.
         seed: with the epoch, what the order depends on.
         first_step: where to begin.
-        plan: how often each row comes in an epoch and which rows a batch takes its parts from; None means each once.
     """
 
-    def __init__(
-        self,
-        rows: np.ndarray,
-        batch_size: int,
-        seed: int,
-        first_step: int = 0,
-        plan: Plan | None = None,
-    ):
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, first_step: int = 0):
         self.rows, self.batch_size, self.seed, self.first_step = rows, min(batch_size, len(rows)), seed, first_step
-        self.plan = plan
         self.steps_per_epoch = len(rows) // self.batch_size
 
     def __len__(self) -> int:
@@ -118,108 +103,34 @@ class EpochSampler(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         epoch, start = divmod(self.first_step, self.steps_per_epoch)
-        rng = np.random.default_rng([self.seed, epoch])
-        order = self.plan.draw(self.rows, rng) if self.plan else rng.permutation(self.rows)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
         for index in range(start, self.steps_per_epoch):
             yield epoch * self.steps_per_epoch + index, order[index * self.batch_size : (index + 1) * self.batch_size]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Expected draws of each row in an epoch, and its dataset, both in the rows' order.
-
-    Attributes:
-        expected: float (N,), with the sum N: an epoch has as many draws as there are rows.
-        dataset: int (N,).
-    """
-
-    expected: np.ndarray
-    dataset: np.ndarray
-
-    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The rows of an epoch: each ``floor`` or ``ceil`` of its expected times, datasets spread evenly over it.
-
-        Systematic sampling: one random offset, so that the counts add up to the expected sum (Madow 1949).
-        """
-        order = rng.permutation(len(rows))
-        edges = np.floor(np.cumsum(self.expected[order]) + rng.random())
-        edges[-1] = len(rows)  # whatever rounding has left of the sum
-        counts = np.diff(edges, prepend=0.0).astype(int)
-        drawn = rng.permutation(np.repeat(order, counts))
-        # Within its dataset the k-th of n draws stands at (k + u) / n of the epoch, so each batch has about its quota.
-        place = np.empty(len(drawn))
-        for dataset in np.unique(self.dataset):
-            own = np.flatnonzero(self.dataset[drawn] == dataset)
-            place[own] = (np.arange(len(own)) + rng.random()) / len(own)
-        return rows[drawn[np.argsort(place, kind="stable")]]
-
-
-def draw_plan(store: FaceStore, rows: np.ndarray, config: TrainConfig) -> Plan | None:
-    """The plan that a config's quotas and balance ask for; None where they ask for nothing.
-
-    Raises:
-        InputError: the quotas are not ``dataset=number, ...`` with datasets that the store holds.
-    """
-    if not config.quotas and not config.balance:
-        return None
-    names = list(store.manifest["sources"])
-    dataset = pd.Categorical(store.table.column("dataset").take(rows).to_numpy(), categories=names).codes
-    parts = dict(zip(names, np.bincount(dataset, minlength=len(names)), strict=True))
-    if config.quotas:
-        parts = _quotas(config.quotas, names)
-    expected = np.zeros(len(rows))
-    emotion = store.labels("emotion")[rows]
-    for number, name in enumerate(names):
-        own = dataset == number
-        if own.any() and parts.get(name):
-            # A row without an emotion counts as a class of its own, so that balancing leaves it where it is.
-            _, classes, counts = np.unique(emotion[own], return_inverse=True, return_counts=True)
-            weights = (1.0 / counts[classes]) ** config.balance
-            expected[own] = parts[name] * weights / weights.sum()
-    if not expected.any():
-        raise InputError(f"The field 'quotas' is {config.quotas!r}, which leaves no training face.")
-    return Plan(expected * len(rows) / expected.sum(), dataset)
-
-
-def _quotas(text: str, names: list[str]) -> dict[str, float]:
-    """``fer2013=2, utkface=1`` as dataset -> parts."""
-    found = {}
-    for item in text.split(","):
-        name, _, parts = (part.strip() for part in item.partition("="))
-        if name not in names or not parts.replace(".", "", 1).isdigit():
-            raise InputError(
-                f"The field 'quotas' is {text!r}, but it takes dataset=number, separated by commas, "
-                f"of {', '.join(names)}."
-            )
-        found[name] = float(parts)
-    return found
-
-
+@dataclass
 class FaceBatches(Dataset):
     """Makes a :class:`Batch` of (step, rows).
 
-    Args:
+    Attributes:
         store: where the faces are.
         augmenter: applied to each face, or None.
         seed: with the step and the rank, what the augmentation's draws depend on.
-        shrink_to: larger faces are reduced so that their longer side has this many pixels. Used in training only,
-            where it saves augmentation's time and warping does not average.
+        shrink_to: what faces will be resized to; larger ones are reduced so that their longer side has this many
+            pixels. Used in training only, where it saves augmentation's time and warping does not average.
         rank, ranks: every process takes its share of each step's rows.
     """
 
-    def __init__(
-        self,
-        store: FaceStore,
-        augmenter: Augmenter | None = None,
-        seed: int = 0,
-        shrink_to: int | None = None,
-        rank: int = 0,
-        ranks: int = 1,
-    ):
-        self.store, self.augmenter, self.seed, self.shrink_to = store, augmenter, seed, shrink_to
-        self.rank, self.ranks = rank, ranks
-        self._emotion, self._age, self._gender = (store.labels(task) for task in TASKS)
-        self._known = np.stack([store.known(task) for task in TASKS])
+    store: FaceStore
+    augmenter: Augmenter | None = None
+    seed: int = 0
+    shrink_to: int | None = None
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self):
+        self._labels = {task: self.store.labels(task) for task in TASKS}
+        self._known = {task: self.store.known(task) for task in TASKS}
 
     def __getitem__(self, item: tuple[int, np.ndarray]) -> Batch:
         step, together = item
@@ -228,45 +139,31 @@ class FaceBatches(Dataset):
             self.augmenter.reseed(draw_seed(self.seed, step, _RANKS * self.rank))
         sizes: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}
         for row in rows:
-            face = self._face(row)
+            face = self.store.image(row)
+            face = reduce(face, self.shrink_to) if self.shrink_to else face
+            face = self.augmenter(face) if self.augmenter else face
             sizes.setdefault(face.shape[:2], []).append((row, face))
         ordered = np.array([row for group in sizes.values() for row, _ in group])
         shapes = tuple((len(group), *size) for size, group in sizes.items())
-        pixels = np.concatenate([face.reshape(-1) for group in sizes.values() for _, face in group])
+        pixels = torch.from_numpy(np.concatenate([face.reshape(-1) for group in sizes.values() for _, face in group]))
         warps = torch.from_numpy(self.augmenter.warps(len(rows))) if self.augmenter else None
-        targets = Targets(
-            torch.from_numpy(self._emotion[ordered].astype(np.int64)),
-            torch.from_numpy(self._age[ordered].astype(np.float32)),
-            torch.from_numpy(self._gender[ordered].astype(np.int64)),
-        )
-        known = tuple(self._known[:, together].sum(axis=1).tolist())
-        return Batch(step, torch.from_numpy(ordered), torch.from_numpy(pixels), shapes, warps, targets, known)
-
-    def _face(self, row: int) -> np.ndarray:
-        face = self.store.image(row)
-        face = reduce(face, self.shrink_to) if self.shrink_to else face
-        return self.augmenter(face) if self.augmenter else face
+        labels = {task: torch.from_numpy(_wide(values[ordered])) for task, values in self._labels.items()}
+        known = {task: int(rows_with[together].sum()) for task, rows_with in self._known.items()}
+        return Batch(step, torch.from_numpy(ordered), pixels, shapes, warps, labels, self.shrink_to or 0, known)
 
 
 def train_loader(
-    store: FaceStore,
-    rows: np.ndarray,
-    config: TrainConfig,
-    first_step: int = 0,
-    size: int | None = None,
-    rank: int = 0,
-    ranks: int = 1,
-) -> DataLoader:
+    store: FaceStore, rows: np.ndarray, data: DataConfig, augmentation: AugmentationConfig, *,
+    seed: int, size: int, first_step: int = 0, rank: int = 0, ranks: int = 1,
+) -> DataLoader:  # fmt: skip
     """Augmented batches of the epoch that ``first_step`` lies in, from that step on; ``rank``'s share of each.
 
-    ``size`` is what the faces will be resized to; None means the config's image size.
+    ``size`` is what the faces will be resized to, in pixels.
     """
-    size = size or config.img_size
-    augmenter = Augmenter(config.augment, config.augment_without)
+    augmenter = Augmenter(augmentation.augment, augmentation.augment_without)
     augmenter.prepare({min(side, size) for side in store.sides})
-    batches = FaceBatches(store, augmenter, config.seed, size, rank, ranks)
-    sampler = EpochSampler(rows, config.batch_size, config.seed, first_step, draw_plan(store, rows, config))
-    return make_loader(batches, sampler, config.workers)
+    batches = FaceBatches(store, augmenter, seed, size, rank, ranks)
+    return make_loader(batches, EpochSampler(rows, data.batch_size, seed, first_step), data.workers)
 
 
 def plain_loader(store: FaceStore, rows: np.ndarray, batch_size: int, workers: int) -> DataLoader:
@@ -282,19 +179,13 @@ def draw_seed(seed: int, step: int, purpose: int = 0) -> int:
 
 def make_loader(batches: FaceBatches, sampler, workers: int) -> DataLoader:
     """A loader that hands each (step, rows) of the sampler to a worker whole and gives its batch back unchanged."""
-    return DataLoader(
-        batches,
-        sampler=sampler,
-        batch_size=None,
-        num_workers=workers,
-        worker_init_fn=_quiet_worker,
-        pin_memory=torch.cuda.is_available(),
-        collate_fn=_unchanged,
-    )
+    return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=workers, worker_init_fn=_quiet_worker,
+                      pin_memory=torch.cuda.is_available())  # fmt: skip
 
 
-def _unchanged(batch: Batch) -> Batch:
-    return batch
+def _wide(labels: np.ndarray) -> np.ndarray:
+    """Codes as torch's indices, int64; years stay as they are."""
+    return labels.astype(np.int64) if labels.dtype == np.int8 else labels
 
 
 def _quiet_worker(_: int) -> None:

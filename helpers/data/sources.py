@@ -4,9 +4,6 @@ A layout's reader only looks at names; :func:`read_source` opens the files it li
 which label, can be told and tested without an image.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import hashlib
 import json
 import os
@@ -15,38 +12,30 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from drawn_faces.datasets import is_drawn
-from helpers.config import DataConfig, InputError, read_json, write_file
+from helpers.config import PackConfig
 from helpers.data.images import RejectedImageError, read_face
 from helpers.data.layouts.affectnet import list_affectnet
 from helpers.data.layouts.fer2013 import list_fer2013
-from helpers.data.layouts.files import Item, is_file
+from helpers.data.layouts.files import Item, path_of
 from helpers.data.layouts.own import list_own
 from helpers.data.layouts.rafdb import list_rafdb
 from helpers.data.layouts.utkface import list_utkface
+from helpers.files import InputError, read_json, write_file
 from helpers.session.progress import Progress, silent
+from helpers.tasks import LABELS
 
-SCHEMA = pa.schema(
-    [
-        ("image", pa.binary()),
-        ("dataset", pa.string()),
-        ("split", pa.string()),
-        ("emotion", pa.int8()),
-        ("age", pa.float32()),
-        ("gender", pa.int8()),
-        ("race", pa.int8()),
-        ("sha", pa.string()),
-        ("name", pa.string()),
-        ("part", pa.string()),
-    ]
-)
+SCHEMA = pa.schema([
+    ("image", pa.binary()), ("dataset", pa.string()), ("split", pa.string()),
+    *((name, pa.type_for_alias(label.storage)) for label in LABELS.values() for name in label.columns),
+    ("sha", pa.string()), ("name", pa.string()), ("part", pa.string()),
+])  # fmt: skip
 """The table of faces, one row per image. Here ``split`` is the published one (``train``, ``test`` or null)."""
 
 
@@ -70,7 +59,7 @@ class Source:
     megabytes: int
     terms: str
     lost: str
-    list_files: Callable[[Path, DataConfig], Iterator[Item]]
+    list_files: Callable[[Path, PackConfig], Iterator[Item]]
 
 
 @dataclass(frozen=True)
@@ -100,35 +89,23 @@ class Read:
 _RESEARCH = "non-commercial research only, not to be passed on"
 
 SOURCES = {
-    "fer2013": Source(
-        "FER2013", "msambare/fer2013", "emotion", 35_887, 50, "Database Contents License",
-        "the emotion criterion cannot be judged",
-        lambda folder, _: list_fer2013(folder),
-    ),
-    "utkface": Source(
-        "UTKFace", "jangedoo/utkface-new", "age, gender", 23_708, 300, "non-commercial research only",
-        "age and gender are not learned",
-        lambda folder, _: list_utkface(folder),
-    ),
-    "rafdb": Source(
-        "RAF-DB", "shuvoalok/raf-db-dataset", "emotion", 15_339, 200, _RESEARCH,
-        "the emotion criterion cannot be judged",
-        lambda folder, _: list_rafdb(folder),
-    ),
-    "affectnet": Source(
-        "AffectNet subset", "noamsegal/affectnet-training-data", "emotion", 29_042, 250, _RESEARCH,
-        "emotion is learned from fewer faces",
-        lambda folder, knobs: list_affectnet(folder, knobs.affectnet_labels),
-    ),
+    "fer2013": Source("FER2013", "msambare/fer2013", "emotion", 35_887, 50, "Database Contents License",
+                      "the emotion criterion cannot be judged", lambda folder, _: list_fer2013(folder)),
+    "utkface": Source("UTKFace", "jangedoo/utkface-new", "age, gender", 23_708, 300, "non-commercial research only",
+                      "age and gender are not learned", lambda folder, _: list_utkface(folder)),
+    "rafdb": Source("RAF-DB", "shuvoalok/raf-db-dataset", "emotion", 15_339, 200, _RESEARCH,
+                    "the emotion criterion cannot be judged", lambda folder, _: list_rafdb(folder)),
+    "affectnet": Source("AffectNet subset", "noamsegal/affectnet-training-data", "emotion", 29_042, 250, _RESEARCH,
+                        "emotion is learned from fewer faces",
+                        lambda folder, knobs: list_affectnet(folder, knobs.affectnet_labels)),
 }  # fmt: skip
 """The datasets on Kaggle. Images are counted; the megabytes are those that the seed of this project states."""
 
 OWN = "own"
 """The name of a user's own faces where they are given without one."""
 
-OWN_SOURCE = Source(
-    "your own faces", "a CSV file", "any", 0, 0, "your own", "they are not learned", lambda table, _: list_own(table)
-)
+OWN_SOURCE = Source("your own faces", "a CSV file", "any", 0, 0, "your own", "they are not learned",
+                    lambda table, _: list_own(table))  # fmt: skip
 
 
 def source_of(name: str, place: Path | None = None) -> Source:
@@ -176,10 +153,9 @@ def checked_place(name: str, place: Path, what: str) -> Path:
     if source_of(name, place) is OWN_SOURCE:
         if not place.is_file():
             raise InputError(f"{what}, {place}, does not exist; correct the path.")
-        return place
-    if not place.is_dir():
+    elif not place.is_dir():
         raise InputError(f"{what}, {place}, does not exist; correct it or download again.")
-    if not any(place.iterdir()):
+    elif not any(place.iterdir()):
         raise InputError(f"{what}, {place}, is empty; correct it or download again.")
     return place
 
@@ -190,29 +166,34 @@ def save_paths(path: Path, folders: dict[str, Path]) -> None:
     write_file(path, json.dumps({name: str(folder) for name, folder in folders.items()}, indent=2) + "\n")
 
 
-def fingerprint(folders: dict[str, Path], knobs: DataConfig) -> dict[str, dict]:
+DRAWN_RECORD = "sample_faces.json"
+"""The file that :mod:`drawn_faces` leaves beside the datasets that it has drawn."""
+
+
+def is_drawn(folder: Path) -> bool:
+    """Whether a folder holds, or lies in, drawn faces: what is measured on them says nothing about real ones."""
+    folder = Path(folder).absolute()
+    return any((place / DRAWN_RECORD).exists() for place in (folder, *folder.parents))
+
+
+def fingerprint(folders: dict[str, Path], knobs: PackConfig) -> dict[str, dict]:
     """Per dataset its handle, folder, whether it is drawn, and a digest over the files' names, sizes and labels.
 
     Tells whether a packed store still matches the folders, without opening an image.
     """
     found = {}
     for name, place in folders.items():
-        source, digest = source_of(name, place), hashlib.sha256()
+        source, drawn, digest = source_of(name, place), is_drawn(place), hashlib.sha256()
         for item in source.list_files(place, knobs):
-            path, about = item if isinstance(item, tuple) else (item.path, dataclasses.astuple(item)[1:])
-            size = path.stat().st_size if is_file(path) else -1
+            path, about = item if isinstance(item, tuple) else (item.path, astuple(item)[1:])
+            size = path.stat().st_size if os.path.isfile(path) else -1
             digest.update(f"{_name(path, place)}|{size}|{about}\n".encode())
-        found[name] = {
-            "handle": source.handle,
-            "terms": "drawn by this project" if is_drawn(place) else source.terms,
-            "folder": str(place.absolute()),
-            "drawn": is_drawn(place),
-            "listing": digest.hexdigest(),
-        }
+        found[name] = {"handle": source.handle, "terms": "drawn by this project" if drawn else source.terms,
+                       "folder": str(place.absolute()), "drawn": drawn, "listing": digest.hexdigest()}  # fmt: skip
     return found
 
 
-def read_source(name: str, place: Path, knobs: DataConfig, progress: Progress = silent) -> Read:
+def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = silent) -> Read:
     """Read one dataset's folder, or the CSV file of a user's own faces, into the table of faces.
 
     Raises:
@@ -223,23 +204,22 @@ def read_source(name: str, place: Path, knobs: DataConfig, progress: Progress = 
     # Threads, since decoding and hashing both let go of the interpreter's lock. Pillow warns of large pictures and odd
     # EXIF blocks; both are judged by read_face, not shown to the user.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (item, result) in enumerate(
-            zip(listed, pool.map(partial(_open, max_side=knobs.max_side), listed), strict=True), start=1
-        ):
-            path = item[0] if isinstance(item, tuple) else item.path
-            if isinstance(result, str):
-                rejects.append((_name(path, place), result))
+        opened = pool.map(partial(_open, max_side=knobs.max_side), listed)
+        for done, (item, face) in enumerate(zip(listed, opened, strict=True), start=1):
+            file = _name(path_of(item), place)
+            if isinstance(item, tuple) or isinstance(face, str):
+                rejects.append((file, face))
             else:
-                rows.append((result.encoded, name, item.split, item.emotion, item.age, item.gender, item.race,
-                             result.sha, _name(path, place), item.part))  # fmt: skip
-                likenesses.append(result.likeness)
-                sides.append(max(result.height, result.width))
+                labels = [cell for label in LABELS.values()
+                          for cell in label.cells(item.labels.get(label.name, label.unknown))]  # fmt: skip
+                rows.append((face.encoded, name, item.split, *labels, face.sha, file, item.part))
+                likenesses.append(face.likeness)
+                sides.append(max(face.height, face.width))
             if done % 256 == 0 or done == len(listed):
                 progress(done, len(listed))
     if not rows:
-        why = (
-            f" The most frequent reason: {Counter(why for _, why in rejects).most_common(1)[0][0]}." if rejects else ""
-        )
+        reasons = Counter(reason for _, reason in rejects).most_common(1)
+        why = "".join(f" The most frequent reason: {reason}." for reason, _ in reasons)
         raise InputError(f"{place} holds no usable image of {name}: {len(rejects)} files, all rejected.{why}")
     columns = [pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
     hashes, thumbnails = (np.stack(column) for column in zip(*likenesses, strict=True))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -16,14 +16,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from helpers.config import EMOTIONS, GENDERS, TASKS, UNKNOWN, DataConfig, InputError, read_json
-from helpers.data.audit import audit
+from helpers.config import PackConfig
+from helpers.data.audit import LABEL_COLUMNS, audit
 from helpers.data.images import decode, read_face
 from helpers.data.sources import SCHEMA, fingerprint, read_source
 from helpers.data.twins import twin_groups
+from helpers.files import InputError, read_json
 from helpers.session.progress import silent
+from helpers.tasks import LABELS, TASKS, check_classes, label_classes
 
-FORMAT = 4
+FORMAT = 5
 """Raised when what is written, or how rows are split, changes: an older store is then packed again."""
 
 _FILE_BYTES = 480_000_000  # a file on Drive is best at most 512 MB; the rest is room for the other columns
@@ -31,7 +33,7 @@ _BATCH_ROWS = 1024
 
 
 def pack(
-    folders: dict[str, Path], folder: Path, knobs: DataConfig | None = None, progress=lambda name: silent
+    folders: dict[str, Path], folder: Path, knobs: PackConfig | None = None, progress=lambda name: silent
 ) -> FaceStore:
     """Read the datasets, audit and split them, and write the store; or open it where it already holds just them.
 
@@ -47,18 +49,19 @@ def pack(
         InputError: a folder has not its dataset's layout or holds no usable image, the store that is there holds a
             dataset that is not among ``folders``, or the disk is full.
     """
+    if not folders:
+        raise InputError("There is no dataset to pack; name one, or a CSV file of your own faces.")
     knobs = knobs or packed_knobs(folder)
     sources = fingerprint(folders, knobs)
-    if (folder / "manifest.json").exists():
-        manifest = read_json(folder / "manifest.json", "a store's manifest")
-        asked = {"format": FORMAT, "sources": sources, "knobs": dataclasses.asdict(knobs)}
-        if all(manifest.get(name) == value for name, value in asked.items()):
-            return FaceStore.open(folder)
-        if lost := [name for name in manifest.get("sources", {}) if name not in sources]:
-            raise InputError(
-                f"The store {folder} also holds {', '.join(lost)}, which is not among the datasets now; bring it back, "
-                "choose another name for the store, or delete that folder."
-            )
+    asked = {"classes": label_classes(), "sources": sources, "knobs": asdict(knobs)}
+    there = _manifest(folder)
+    if all(there.get(name) == value for name, value in {"format": FORMAT, **asked}.items()):
+        return FaceStore.open(folder)
+    if lost := [name for name in there.get("sources", {}) if name not in sources]:
+        raise InputError(
+            f"The store {folder} also holds {', '.join(lost)}, which is not among the datasets now; bring it back, "
+            "choose another name for the store, or delete that folder."
+        )
     reads = [read_source(name, place, knobs, progress(name)) for name, place in folders.items()]
     table = pa.concat_tables([read.table for read in reads])
     faces = table.drop_columns("image").to_pandas()
@@ -67,14 +70,8 @@ def pack(
     for read in reads:
         report[read.dataset] |= {"rejected": read.reasons(), "rejected_files": read.rejects}
     sides, counts = np.unique(np.concatenate([read.sides for read in reads])[kept.index], return_counts=True)
-    manifest = {
-        "format": FORMAT,
-        "rows": len(kept),
-        "identity": _identity(kept),
-        "sources": sources,
-        "knobs": dataclasses.asdict(knobs),
-        "sides": dict(zip(sides.tolist(), counts.tolist(), strict=True)),
-    }
+    manifest = {"format": FORMAT, "rows": len(kept), "identity": _identity(kept), **asked}
+    manifest["sides"] = dict(zip(sides.tolist(), counts.tolist(), strict=True))
     table = _with_labels(table.take(pa.array(kept.index)), kept)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -93,13 +90,16 @@ def pack(
     return FaceStore.open(folder)
 
 
-def packed_knobs(folder: Path) -> DataConfig:
+def packed_knobs(folder: Path) -> PackConfig:
     """The knobs with which the store in ``folder`` was packed; the defaults where there is none of this version."""
-    if (folder / "manifest.json").exists():
-        manifest = read_json(folder / "manifest.json", "a store's manifest")
-        if manifest.get("format") == FORMAT:
-            return DataConfig(**manifest["knobs"])
-    return DataConfig()
+    there = _manifest(folder)
+    return PackConfig(**there["knobs"]) if there.get("format") == FORMAT else PackConfig()
+
+
+def _manifest(folder: Path) -> dict:
+    """The manifest of the store in ``folder``, of whatever version; empty where there is none."""
+    path = folder / "manifest.json"
+    return read_json(path, "a store's manifest") if path.exists() else {}
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ class FaceStore:
         manifest = read_json(folder / "manifest.json", "a packed store (notebook 02 makes it)")
         if manifest.get("format") != FORMAT:
             raise InputError(f"The store {folder} was packed by another version of this project; pack it again.")
+        check_classes(manifest["classes"], f"The store {folder}")
         tables = []
         for name, about in manifest["files"].items():
             path = folder / name
@@ -146,30 +147,21 @@ class FaceStore:
         """The table of faces without its images, index 0..n-1; costs memory for each row."""
         return self.table.drop_columns("image").to_pandas()
 
-    @cached_property
-    def _images(self) -> tuple[list[pa.BinaryArray], np.ndarray]:
-        """The images in chunks, and the first row of each chunk."""
-        chunks = self.table.column("image").chunks
-        return chunks, np.cumsum([0] + [len(chunk) for chunk in chunks])[:-1]
-
     def image(self, row: int) -> np.ndarray:
         """Pixels of a row, uint8 RGB of shape (H, W, 3)."""
-        chunks, starts = self._images
-        chunk = int(np.searchsorted(starts, row, side="right")) - 1
-        return decode(chunks[chunk][int(row - starts[chunk])].as_buffer())
+        return decode(self.table["image"][int(row)].as_buffer())
 
     def labels(self, task: str) -> np.ndarray:
-        """Labels of ``emotion`` or ``gender``, int8 with -1 unknown, or ``age``, float32 with NaN unknown, (N,)."""
-        return self.table.column(task).to_numpy()
+        """Labels in the task's form, see :mod:`helpers.tasks`: classes int8 (N,), ages float32 (N, 2)."""
+        return LABELS[task].read(self.table)
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of a split, int64."""
         return np.flatnonzero(pc.equal(self.table.column("split"), split).to_numpy())
 
     def known(self, task: str) -> np.ndarray:
-        """Which rows carry the label of ``emotion``, ``age`` or ``gender``, bool (N,)."""
-        labels = self.labels(task)
-        return ~np.isnan(labels) if task == "age" else labels != UNKNOWN
+        """Which rows carry the task's label, bool (N,)."""
+        return LABELS[task].known(self.labels(task))
 
     def fixed_sample(self, split: str, size: int) -> np.ndarray:
         """For each task ``size`` rows of the split that carry its label (or all), chosen by the pixels' hash alone."""
@@ -205,37 +197,29 @@ class FaceStore:
 
 
 def _identity(faces: pd.DataFrame) -> str:
-    rows = pd.util.hash_pandas_object(faces[["sha", "split", "emotion", "age", "gender"]], index=False)
+    rows = pd.util.hash_pandas_object(faces[["sha", "split", *LABEL_COLUMNS]], index=False)
     return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
 
 
 def _with_labels(table: pa.Table, kept: pd.DataFrame) -> pa.Table:
     """``table`` with the split and labels that the audit settled on."""
-    for column in ("split", "emotion", "age", "gender"):
-        kind = SCHEMA.field(column)
-        values = pa.array(kept[column].to_numpy(), kind.type, from_pandas=False)
-        table = table.set_column(table.schema.get_field_index(column), kind, values)
+    for column in ("split", *LABEL_COLUMNS):
+        number, kind = SCHEMA.get_field_index(column), SCHEMA.field(column)
+        table = table.set_column(number, kind, pa.array(kept[column].to_numpy(), kind.type, from_pandas=False))
     return table
 
 
 def write_files(table: pa.Table, folder: Path) -> dict[str, dict]:
     """Write the rows as Arrow files of bounded size; returns name -> bytes and SHA-256."""
-    files, writer, path = {}, None, None
-    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
-        if writer is None:
-            path = folder / f"faces-{len(files):03d}.arrow"
-            writer = pa.ipc.new_file(str(path), SCHEMA)
-            files[path.name] = {}
-        writer.write_batch(batch)
-        if path.stat().st_size > _FILE_BYTES:
-            writer.close()
-            writer = None
-    if writer is not None:
-        writer.close()
-    for name, about in files.items():
-        path = folder / name
+    batches = deque(table.to_batches(max_chunksize=_BATCH_ROWS))
+    files: dict[str, dict] = {}
+    while batches:
+        path = folder / f"faces-{len(files):03d}.arrow"
+        with pa.ipc.new_file(str(path), SCHEMA) as writer:
+            while batches and path.stat().st_size <= _FILE_BYTES:
+                writer.write_batch(batches.popleft())
         with open(path, "rb") as file:
-            about |= {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
             os.fsync(file.fileno())
     return files
 
@@ -259,17 +243,16 @@ def twin_pictures(store: FaceStore) -> tuple[list[np.ndarray], list[str]]:
             for face in group:
                 path = (place if place.is_dir() else place.parent) / face["name"]
                 if path.exists():
-                    known = pd.Series(
-                        {"age": np.nan} | {name: value for name, value in face.items() if value is not None}
-                    )
                     images.append(decode(read_face(path.read_bytes()).encoded))
-                    captions.append(f"{dataset} {number}, {face['split']}\n{caption(known)}")
+                    captions.append(f"{dataset} {number}, {face['split']}\n{describe(pd.DataFrame([face]))[0]}")
     return images, captions
 
 
-def caption(face: pd.Series) -> str:
-    """What is known of a row of ``FaceStore.faces``, in a few words."""
-    known = [EMOTIONS[face["emotion"]]] if face["emotion"] != UNKNOWN else []
-    known += [GENDERS[face["gender"]]] if face["gender"] != UNKNOWN else []
-    known += [f"{face['age']:.0f}"] if not np.isnan(face["age"]) else []
-    return ", ".join(known) or "no label"
+def describe(faces: pd.DataFrame) -> list[str]:
+    """What is known of each row of ``FaceStore.faces``, in a few words."""
+    labels = [(task, task.read(faces)) for task in TASKS.values()]
+    known = [(task, found, task.known(found)) for task, found in labels]
+    return [
+        ", ".join(task.describe(found[row]) for task, found, here in known if here[row]) or "no label"
+        for row in range(len(faces))
+    ]

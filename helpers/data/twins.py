@@ -5,8 +5,6 @@ difference hashes differ in at most 8 bits and their 32x32 grey thumbnails corre
 would chain thousands of small blurred faces into one group.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 

@@ -1,19 +1,19 @@
 """The verdict: six criteria, each passed only where the data can bear it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
 import pandas as pd
 
-from helpers.config import CRITERIA
+from helpers.config import CRITERIA, Criterion
 from helpers.metrics import Measure, proportion
+from helpers.tasks import TASKS
 
-EMOTION_REFERENCE = ("fer2013", "rafdb")
-"""Datasets whose published test rows, pooled, the emotion criterion is defined on."""
-
-AGE_GENDER_REFERENCE = "utkface"
+_OF_THE_FILE = {
+    "onnx": ("difference", "checker and PyTorch on validation faces"),
+    "latency": ("milliseconds", "one CPU thread, the whole graph"),
+}
+"""Criteria of the exported file, which drawn faces may pass: the measure in its section, and what it is measured on."""
 
 
 @dataclass(frozen=True)
@@ -34,47 +34,50 @@ def verdict(metrics: dict, drawn: bool) -> list[Finding]:
     faces never pass what is measured on faces.
 
     Args:
-        metrics: a run's ``metrics.json``.
+        metrics: a run's ``metrics.json``, by its sections.
         drawn: whether any of the run's faces are drawn.
     """
-    test = metrics.get("test", {})
-    emotion, note = _pooled_emotion(test.get("emotion", {}).get("by_dataset", {}))
-    findings = {"emotion": _judge("emotion", emotion, 100.0, drawn, note)}
-    for task, name, scale in (("gender", "accuracy", 100.0), ("age", "mae", 1.0)):
-        measure = test.get(task, {}).get("by_dataset", {}).get(AGE_GENDER_REFERENCE, {}).get(name)
-        findings[task] = _judge(task, measure, scale, drawn, f"{AGE_GENDER_REFERENCE} test rows")
-    findings["gap"] = _judge("gap", metrics.get("gap"), 100.0, drawn, "emotion accuracy, training minus validation")
-    onnx = metrics.get("onnx", {})
-    findings["onnx"] = _judge("onnx", onnx.get("difference"), 1.0, False, "checker and PyTorch on validation faces")
-    findings["latency"] = _judge("latency", onnx.get("milliseconds"), 1.0, False, "one CPU thread, the whole graph")
-    return [findings[name] for name in CRITERIA]
+    evaluation, export = (metrics.get(section, {}) for section in ("evaluation", "export"))
+    findings = []
+    for name, criterion in CRITERIA.items():
+        of_faces, note = name not in _OF_THE_FILE, _OF_THE_FILE.get(name, ("", ""))[1]
+        if criterion.reference:
+            parts = evaluation.get("test", {}).get(criterion.task, {}).get("by_dataset", {})
+            measure, note = _pooled(parts, criterion)
+        elif of_faces:
+            measure, note = evaluation.get(name), f"{TASKS[criterion.task].title}, training minus validation"
+        else:
+            measure = export.get(_OF_THE_FILE[name][0])
+        findings.append(_judge(criterion, measure, drawn and of_faces, note))
+    return findings
 
 
-def _pooled_emotion(parts: dict[str, dict]) -> tuple[Measure | None, str]:
-    """Emotion accuracy over the reference test sets that are there, and what to say of it."""
-    present = [parts[name]["accuracy"] for name in EMOTION_REFERENCE if name in parts]
-    missing = [name for name in EMOTION_REFERENCE if name not in parts]
+def _pooled(parts: dict[str, dict], criterion: Criterion) -> tuple[Measure | None, str]:
+    """A task's measure over the reference test sets that are there, and what to say of it."""
+    task, wanted = TASKS[criterion.task], " and ".join(criterion.reference)
+    present = [parts[name][task.measure] for name in criterion.reference if name in parts]
     if not present:
-        return None, f"no test rows of {' or '.join(EMOTION_REFERENCE)}"
-    n = sum(part["n"] for part in present)
-    pooled = proportion(round(sum(part["value"] * part["n"] for part in present)), n)
-    if missing:
+        return None, f"no test rows of {wanted}"
+    pooled, n = present[0], sum(part["n"] for part in present)
+    if len(present) > 1:  # of shares
+        pooled = proportion(round(sum(part["value"] * part["n"] for part in present)), n)
+    if missing := [name for name in criterion.reference if name not in parts]:
         return pooled, f"not measurable on the reference set: {', '.join(missing)} is missing"
-    return pooled, f"{' and '.join(EMOTION_REFERENCE)} test rows"
+    return pooled, f"{wanted} test rows"
 
 
-def _judge(name: str, measure: Measure | None, scale: float, drawn: bool, note: str) -> Finding:
-    criterion = CRITERIA[name]
+def _judge(criterion: Criterion, measure: Measure | None, drawn: bool, note: str) -> Finding:
     # A gap must stay below its bound, an accuracy may just reach it; with real numbers this makes no difference.
     wanted = f"{'≥' if criterion.at_least else '≤'} {criterion.bound:g} {criterion.unit}"
     if measure is None:
         return Finding(criterion.title, wanted, "-", "not measured", note)
-    unbounded = {"low": -math.inf, "high": math.inf}  # null in a file
+    # Null in a file: no bound, or a value that is no number, which is as bad as can be.
+    unbounded = {"low": -math.inf, "high": math.inf, "value": -math.inf if criterion.at_least else math.inf}
+    scale = TASKS[criterion.task].scale if criterion.task else 1.0
     value, low, high = (
         scale * (unbounded[key] if measure[key] is None else measure[key]) for key in ("value", "low", "high")
     )
     interval = f" ({low:.3g} to {high:.3g})" if low < high else ""  # a largest difference has none
-    found = f"{value:.3g}{interval}, n = {measure['n']}"
     if note.startswith("not measurable"):
         status = "not measurable"
     elif drawn:
@@ -83,7 +86,7 @@ def _judge(name: str, measure: Measure | None, scale: float, drawn: bool, note: 
         status = "pass"
     else:
         status = "borderline" if (value >= criterion.bound) == criterion.at_least else "fail"
-    return Finding(criterion.title, wanted, found, status, note)
+    return Finding(criterion.title, wanted, f"{value:.3g}{interval}, n = {measure['n']}", status, note)
 
 
 def verdict_table(findings: list[Finding]) -> pd.DataFrame:

@@ -1,17 +1,15 @@
 """What a notebook's set-up cell needs before any library is imported: what is missing, and what must stay as it is."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 import tempfile
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from helpers.config import InputError
+from helpers.files import InputError
 
 
 def missing(requirements: Path) -> list[str]:
@@ -20,16 +18,19 @@ def missing(requirements: Path) -> list[str]:
     return [line for line in lines if line and not _satisfied(Requirement(line))]
 
 
+def installed(library: str) -> str | None:
+    """The version that an import takes; None where the library is not here."""
+    return next((found.version for found in distributions(name=library)), None)
+
+
 def pip_arguments(requirements: list[str]) -> str:
     """Arguments for ``%pip``: install these and change nothing that is here.
 
     The live versions go in as constraints, since replacing a library that a kernel has loaded breaks that kernel;
     every part is quoted, since a bare ``a>=1`` would write a file named ``=1``.
     """
-    live: dict[str, str] = {}
-    for found in distributions():  # in the order of sys.path, where the first one is the one that is imported
-        if found.metadata["Name"] and found.version:  # a half-removed library has neither
-            live.setdefault(canonicalize_name(found.metadata["Name"]), found.version)
+    # Of two copies the first one is imported, so it has the last word. A half-removed library has no name or version.
+    live = {canonicalize_name(d.name): d.version for d in reversed([*distributions()]) if d.name and d.version}
     wanted = {canonicalize_name(Requirement(line).name) for line in requirements}
     pins = [f"{name}=={_public(number)}" for name, number in sorted(live.items()) if name not in wanted]
     constraints = Path(tempfile.mkdtemp()) / "live-versions.txt"
@@ -50,21 +51,18 @@ def check(requirements: Path) -> None:
         )
     stale = []
     for name in ("numpy", "torch", "torchvision", "PIL", "ipywidgets"):
-        loaded = getattr(sys.modules.get(name), "__version__", None)
-        installed = version({"PIL": "pillow"}.get(name, name)) if loaded else None
-        if loaded and _public(loaded) != _public(installed):
-            stale.append(f"{name} {loaded} is loaded but {installed} is installed")
+        loaded, here = getattr(sys.modules.get(name), "__version__", None), installed({"PIL": "pillow"}.get(name, name))
+        if loaded and _public(loaded) != _public(here):
+            stale.append(f"{name} {loaded} is loaded but {here} is installed")
     if stale:
         raise InputError(f"{'; '.join(stale)}: restart the runtime, then choose Run all again.")
 
 
-def _public(number: str) -> str:
+def _public(number: str | None) -> str:
     """A version without its local part, such as ``+cu128``, which no index has."""
-    return number.partition("+")[0]
+    return (number or "").partition("+")[0]
 
 
 def _satisfied(requirement: Requirement) -> bool:
-    try:
-        return requirement.specifier.contains(version(requirement.name), prereleases=True)
-    except PackageNotFoundError:
-        return False
+    version = installed(requirement.name)
+    return version is not None and requirement.specifier.contains(version, prereleases=True)

@@ -1,31 +1,26 @@
 """Progress of long work: the one callback that every long loop takes, and a bar to hang on it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
-from tqdm import tqdm as text_tqdm
 from tqdm.auto import tqdm
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` now and then while work goes on."""
 
 
-def bar(title: str, leave: bool = True, plain: bool = False) -> Progress:
+def bar(title: str, leave: bool = True) -> Progress:
     """A tqdm bar with time left, in a terminal or a notebook; it closes itself at the end.
 
     Args:
         title: in front of it.
         leave: whether it stays to be seen when it is closed.
-        plain: in text also in a notebook.
     """
     shown: list[tqdm] = []
 
     def progress(done: int, total: int) -> None:
         if not shown:
             # What was done before this call (a resumed run's steps) must not count as done in no time.
-            options = {"mininterval": 0.5, "dynamic_ncols": True, "leave": leave}
-            shown.append((text_tqdm if plain else tqdm)(total=total, initial=done, desc=title, **options))
+            shown.append(tqdm(total=total, initial=done, desc=title, leave=leave, mininterval=0.5, dynamic_ncols=True))
         shown[0].update(done - shown[0].n)
         if done >= total:
             shown[0].close()
@@ -38,19 +33,18 @@ class EpochBars:
 
     Args:
         epochs: how many there are at most.
-        plain: in text also in a notebook, for a process that cannot make widgets there.
     """
 
-    def __init__(self, epochs: int, plain: bool = False):
-        self._epochs, self._plain, self._number = epochs, plain, -1
-        self._all, self._one = bar("Training", plain=plain), None
+    def __init__(self, epochs: int):
+        self._epochs, self._number = epochs, -1
+        self._all, self._one = bar("Training"), bar("")
 
     def __call__(self, done: int, total: int) -> None:
         """``done`` steps of the ``total`` of all epochs."""
         steps = total // self._epochs
         number, step = divmod(done - 1, steps)
         if number != self._number:
-            self._one, self._number = bar(f"Epoch {number + 1} of {self._epochs}", False, self._plain), number
+            self._one, self._number = bar(f"Epoch {number + 1} of {self._epochs}", leave=False), number
         self._one(step + 1, steps)
         self._all(done, total)
 

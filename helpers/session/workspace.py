@@ -5,18 +5,16 @@ finished folder is packed into one file, copied under a new name that holds the 
 read back. The newest copy whose content has its name's hash is the one to restore. Two generations are kept.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil
 import tarfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.config import InputError
+from helpers.files import InputError
 from helpers.session.runtime import place
 
 PATHS_FILE = "dataset_paths.json"
@@ -65,21 +63,25 @@ class Workspace:
         key = self._key(folder)
         local = self.folder / f".{key}.tar"
         try:
-            self._refuse_two(key, folder)
+            copies = self._copies(key)
+            if copies and copies[0].name > self._newest[key]:  # each would undo the other's work
+                raise InputError(
+                    f"Another session has saved {folder.name} to {self.archive} since this one opened it; end one of "
+                    f"them. To go on with this one, delete {copies[0].name}; what this session did is complete on its "
+                    "machine."
+                )
             with tarfile.open(local, "w") as tar:
                 tar.add(folder, arcname=".", filter=lambda about: about if _is_needed(folder, about.name) else None)
             digest = _sha256(local)
             copy = self.archive / f"{key}.{time.time_ns()}.{digest}.tar"
             self.archive.mkdir(parents=True, exist_ok=True)
             self._newest[key] = copy.name  # ours, whatever becomes of it
-            try:
+            with ExitStack() as undo:
+                undo.callback(copy.unlink, missing_ok=True)
                 shutil.copyfile(local, copy)
                 if _sha256(copy) != digest:
                     raise OSError(f"{copy.name} did not read back as written")
-            except OSError:
-                with suppress(OSError):
-                    copy.unlink(missing_ok=True)
-                raise
+                undo.pop_all()
             for old in self._copies(key)[_GENERATIONS:]:
                 old.unlink(missing_ok=True)
         except OSError as error:
@@ -95,9 +97,7 @@ class Workspace:
 
         A damaged copy is passed over for the generation before it.
         """
-        key = self._key(folder)
-        copies = self._copies(key)
-        self._newest.setdefault(key, copies[0].name if copies else "")
+        copies = self._copies(self._key(folder))
         if folder.exists():
             return True
         for copy in copies:
@@ -108,27 +108,20 @@ class Workspace:
                     tar.extractall(partial, filter="data")
                 partial.rename(folder)
                 return True
-        if copies:
-            names = ", ".join(copy.name for copy in copies)
-            raise InputError(
-                f"The copies of {folder.name} in {self.archive} are damaged; delete {names} and make it anew."
-            )
-        return False
-
-    def _refuse_two(self, key: str, folder: Path) -> None:
-        """Raise an InputError where another session saves the same folder: each would undo the other's work."""
-        copies = self._copies(key)
-        known = self._newest.setdefault(key, copies[0].name if copies else "")
-        if copies and copies[0].name > known:
-            raise InputError(
-                f"Another session has saved {folder.name} to {self.archive} since this one opened it; end one of them. "
-                f"To go on with this one, delete {copies[0].name}; what this session did is complete on its machine."
-            )
+        if not copies:
+            return False
+        names = ", ".join(copy.name for copy in copies)
+        raise InputError(f"The copies of {folder.name} in {self.archive} are damaged; delete {names} and make it anew.")
 
     def _copies(self, key: str) -> list[Path]:
-        """The archive's copies of a folder, newest first; their names hold the time and the SHA-256."""
+        """The archive's copies of a folder, newest first; their names hold the time and the SHA-256.
+
+        The newest one of the first look is the one that this session goes on from.
+        """
         found = self.archive.glob("*.tar") if self.archive else ()
-        return sorted((copy for copy in found if copy.name.rsplit(".", 3)[0] == key), reverse=True)
+        copies = sorted((copy for copy in found if copy.name.rsplit(".", 3)[0] == key), reverse=True)
+        self._newest.setdefault(key, copies[0].name if copies else "")
+        return copies
 
     def _key(self, folder: Path) -> str:
         return "-".join(folder.relative_to(self.folder).parts)
@@ -147,20 +140,16 @@ def open_workspace(use_drive: bool = True) -> Workspace:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"The workspace {folder} cannot be made ({error.strerror}); set FACE_WORKSPACE.") from error
-    if where == "kaggle":
-        return Workspace(
-            folder, None, f"Files are kept in {folder} and GO WITH THIS MACHINE unless you save a version; run the "
-            "cells of all notebooks in one session."
-        )  # fmt: skip
-    if where != "colab":
+    if where == "local":
         return Workspace(folder, None, f"Files are kept in {folder}.")
-    if not use_drive:
-        return Workspace(folder, None, f"Files are kept in {folder} and GO WITH THIS MACHINE: Drive is switched off.")
-    problem = _mount_drive()
-    if problem:
-        return Workspace(folder, None, f"Files are kept in {folder} and GO WITH THIS MACHINE: {problem}.")
-    archive = _DRIVE / "MyDrive" / "face-training"
-    return Workspace(folder, archive, f"Work happens in {folder}; copies are kept in {archive}.")
+    if where == "kaggle":
+        loss = " unless you save a version; run the cells of all notebooks in one session"
+    elif problem := _mount_drive() if use_drive else "Drive is switched off":
+        loss = f": {problem}"
+    else:
+        archive = _DRIVE / "MyDrive" / "face-training"
+        return Workspace(folder, archive, f"Work happens in {folder}; copies are kept in {archive}.")
+    return Workspace(folder, None, f"Files are kept in {folder} and GO WITH THIS MACHINE{loss}.")
 
 
 def _mount_drive() -> str | None:
@@ -169,9 +158,7 @@ def _mount_drive() -> str | None:
         return None
     try:
         from google.colab import drive
-    except ImportError:
-        return "google.colab is not to be found"
-    try:
+
         drive.mount(str(_DRIVE))
     # Refused consent is a MessageError, which derives from Exception alone; the rest are ValueError and the like.
     except Exception as error:
@@ -181,9 +168,8 @@ def _mount_drive() -> str | None:
 
 def _is_needed(folder: Path, name: str) -> bool:
     """Whether a file of a folder belongs into its copy: no damaged one, and no generation before a whole one."""
-    return ".damaged." not in name and (
-        ".previous." not in name or not (folder / name.replace(".previous.", ".")).exists()
-    )
+    followed = ".previous." in name and (folder / name.replace(".previous.", ".")).exists()
+    return not followed and ".damaged." not in name
 
 
 def _sha256(path: Path) -> str:
@@ -193,12 +179,11 @@ def _sha256(path: Path) -> str:
 
 def offer_download(path: Path) -> None:
     """On Colab, let the browser offer the file; elsewhere it already lies where the user works."""
-    if place() != "colab":
-        return
     try:
-        from google.colab import files
+        if place() == "colab":
+            from google.colab import files
 
-        files.download(str(path))
+            files.download(str(path))
     # Outside Colab's own page there is no browser to ask; the file is kept all the same.
     except Exception as error:
         print(f"No download was offered ({type(error).__name__}); the file is {path}.")

@@ -1,26 +1,24 @@
 """How long a run will take: twenty real steps at each size of face, before the long run starts."""
 
-from __future__ import annotations
-
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from helpers.config import TrainConfig
-from helpers.data.loaders import EpochSampler, train_loader
 from helpers.data.store import FaceStore
-from helpers.session.gpu import UNIT_PRICE, offer_of, read_gpus
+from helpers.runs.run import Run
+from helpers.session.gpu import read_gpus, units_per_hour
 from helpers.session.progress import Progress, silent
 from helpers.session.runtime import place
-from helpers.training.learner import Learner, computing_with, cpu_threads, make_accelerator
-from helpers.training.losses import class_weights
-from helpers.training.model import create_model
+from helpers.training.loop import train_step
 from helpers.training.predict import predict
+from helpers.training.processes import computing_with, cpu_threads
 from helpers.training.schedule import size_at
-from helpers.training.trainer import HISTORY_SAMPLE_ROWS
+from helpers.training.state import Training, build
 
 STEPS = 20
 """Steps that are timed at each size."""
@@ -53,66 +51,67 @@ class Estimate:
 
     def seconds(self, first_epoch: int = 0, epochs: int | None = None) -> float:
         """Seconds from an epoch, counted from 0, to the last one of the config, or of as many ``epochs``."""
-        config = self.config if epochs is None else replace(self.config, epochs=epochs)
-        each = [self.steps * self._step(size_at(config, number)) for number in range(first_epoch, config.epochs)]
-        return sum(each) + self.seconds_between * len(each)
-
-    def _step(self, size: int) -> float:
-        """Seconds of a step at a size, or at the nearest one that was tried."""
-        return self.seconds_per_step[min(self.seconds_per_step, key=lambda tried: abs(tried - size))]
-
-    def epochs_within(self, minutes: float) -> int:
-        """The most epochs that fit into the minutes; one at least."""
-        epochs = 1
-        while epochs < 1000 and self.seconds(epochs=epochs + 1) <= 60 * minutes:
-            epochs += 1
-        return epochs
+        config = self.config if epochs is None else self.config.replace(epochs=epochs)
+        total = 0.0
+        for epoch in range(first_epoch, config.schedule.epochs):
+            size = size_at(epoch, config.model.img_size, config.schedule)
+            nearest = min(self.seconds_per_step, key=lambda tried, size=size: abs(tried - size))  # that was tried
+            total += self.steps * self.seconds_per_step[nearest] + self.seconds_between
+        return total
 
     def describe(self, first_epoch: int = 0) -> str:
-        """Time and cost of what is left, in a sentence."""
-        minutes, left = self.seconds(first_epoch) / 60, self.config.epochs - first_epoch
-        speed = self.config.batch_size / (self.seconds() / self.config.epochs / self.steps)
+        """Time and compute units of what is left, in a sentence."""
+        epochs = self.config.schedule.epochs
+        minutes = self.seconds(first_epoch) / 60
+        speed = self.config.data.batch_size / (self.seconds() / epochs / self.steps)
         long = f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
-        text = f"{left} epochs will take about {long} at most ({speed:,.0f} faces/s, measuring included)"
-        offer = offer_of(self.gpu)
-        if offer and offer.units and place() == "colab":
-            units = minutes / 60 * offer.units
-            text += f", about {units:.1f} compute units (${units * UNIT_PRICE:.2f})"
+        text = (
+            f"{epochs - first_epoch} epochs will take about {long} at most ({speed:,.0f} faces/s, measuring included)"
+        )
+        if place() == "colab" and (units := units_per_hour(self.gpu)):
+            text += f", about {minutes / 60 * units:.1f} compute units"
         return f"{text}; early stopping may end it sooner."
+
+
+def estimate(config: TrainConfig, store: FaceStore, folder: Path, progress: Progress = silent) -> str:
+    """What is left of the run in ``folder``, which need not be there, in a sentence.
+
+    Raises:
+        InputError: the network cannot be built.
+    """
+    run = Run.open(folder) if Run.exists(folder) else None
+    if run and run.finished:
+        return "The run is complete."
+    found = probe(config, store, progress).describe(len(run.history) if run else 0)
+    gpus = len(read_gpus())
+    return f"{found} That is on one of {gpus} GPUs; together they are faster." if gpus > 1 else found
 
 
 def probe(config: TrainConfig, store: FaceStore, progress: Progress = silent) -> Estimate:
     """Take some steps of a run at each of its sizes, with its loader, on weights that are thrown away.
 
-    Uses the device, so a kernel that is to start processes for several GPUs must not call it itself.
-
     Raises:
         InputError: the network cannot be built.
     """
-    rows = store.rows("train")
-    steps = EpochSampler(rows, config.batch_size, config.seed).steps_per_epoch
-    sizes = sorted({size_at(config, epoch) for epoch in range(config.epochs)})
-    accelerator = make_accelerator(config)
-    model = create_model(config, fetch_weights=False)
-    weights = class_weights(store.labels("emotion")[rows], config.class_weights)
-    learner = Learner(config, model, steps, accelerator, weights)
+    training = build(config, store, fetch_weights=False)
+    sizes = sorted({training.size_of(epoch) for epoch in range(config.schedule.epochs)})
     seconds, each = {}, _WARM_UP + STEPS
-    with computing_with(cpu_threads(accelerator.device)):
+    with computing_with(cpu_threads(training.device)):
         for number, size in enumerate(sizes):
-            learner.train()
-            times = [_now(accelerator.device)]
-            for batch in islice(train_loader(store, rows, config, first_step=0, size=size), each):
-                learner.step(batch, size)
-                learner.watch.look()
-                times.append(_now(accelerator.device))
+            training.step = config.schedule.head_epochs * training.faces.steps  # where the backbone learns too
+            times = [_now(training.device)]
+            for batch in islice(training.batches(size), each):
+                train_step(training, batch)
+                training.guard.check()
+                times.append(_now(training.device))
                 progress(number * each + len(times) - 1, len(sizes) * each)
                 if len(times) > 3 and times[-1] - times[0] > ENOUGH:
                     break
             seconds[size] = _usual(np.diff(times))
-        between = _measuring(config, learner, store)
+        between = _measuring(training)
     progress(len(sizes) * each, len(sizes) * each)
     gpus = read_gpus()
-    return Estimate(config, steps, seconds, between, gpus[0].name if gpus else "")
+    return Estimate(config, training.faces.steps, seconds, between, gpus[0].name if gpus else "")
 
 
 def _usual(steps: np.ndarray) -> float:
@@ -121,15 +120,14 @@ def _usual(steps: np.ndarray) -> float:
     return float(steady[: max(1, len(steady) - len(steady) // 10)].mean())
 
 
-def _measuring(config: TrainConfig, learner: Learner, store: FaceStore) -> float:
+def _measuring(training: Training) -> float:
     """Seconds for measuring an epoch, scaled from some of its rows."""
-    rows = store.rows("validation")
-    whole = len(rows) + len(store.fixed_sample("train", HISTORY_SAMPLE_ROWS))
+    faces, rows = training.faces, training.faces.validation
     part = rows[:: max(1, len(rows) // _PREDICTED)]
-    predict(learner.measured, store, part[:128])  # the first call is slower
+    predict(training.measured, faces.store, part[:128])  # the first call is slower
     start = time.perf_counter()
-    predict(learner.measured, store, part, workers=config.workers)
-    return (time.perf_counter() - start) * whole / len(part)
+    predict(training.measured, faces.store, part, workers=training.config.data.workers)
+    return (time.perf_counter() - start) * (len(rows) + len(faces.sample)) / len(part)
 
 
 def _now(device: torch.device) -> float:

@@ -1,86 +1,67 @@
-"""Training on all GPUs of a machine from a notebook, as Kaggle's two T4 ask for."""
+"""Training on all GPUs of a machine from a notebook: the command line in several processes, its output as it comes."""
 
-from __future__ import annotations
-
-import logging
-import threading
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from accelerate import notebook_launcher
-from accelerate.state import AcceleratorState
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
-from helpers.config import InputError, TrainConfig
+from helpers.config import TrainConfig
 from helpers.data.store import FaceStore
-from helpers.session.progress import EpochBars
-from helpers.training.estimate import Estimate, probe
-from helpers.training.fit import fit
-from helpers.training.run import Run
+from helpers.files import InputError
+from helpers.runs.run import Run
+
+LAUNCHER = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes")
+"""What starts the processes; the number of them and the command's words follow."""
 
 
-def fit_in_processes(config: TrainConfig, store: FaceStore, folder: Path, processes: int) -> Run:
-    """Train like :func:`helpers.training.fit.fit` in several processes, one for each GPU; prints the log and bars.
+def launch(
+    config: TrainConfig, store: FaceStore, folder: Path, count: int, *options: str, launcher: Sequence[str] = LAUNCHER
+) -> Run:
+    """Train, or go on with the run in ``folder``, as ``accelerate launch -m helpers train`` does; returns the run.
 
-    The processes fork from this one, which must not have touched a GPU before. An interrupt asks them to stop together,
-    by the run's stop file.
+    An interrupt asks the processes to stop together, a second one ends them.
+
+    Args:
+        count: of processes, one for each GPU.
+        options: of the command line besides the run, the faces and the config.
 
     Raises:
-        InputError: a process could not go on; the log has printed why.
+        InputError: a process could not go on; its output, printed above, says why.
     """
-    # What a run in this process may have left is refused by the launcher.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    failed: list[Exception] = []
-    done = threading.Event()  # a join that is interrupted takes the thread for ended
-
-    def launch() -> None:
-        try:
-            notebook_launcher(_fit, (config, store.folder, folder), num_processes=processes)
-        except (RuntimeError, ChildFailedError) as error:
-            failed.append(error)
-        finally:
-            done.set()
-
-    # In the main thread the launcher would take the interrupt itself, and end the processes in the middle of a step.
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.ERROR)  # it warns of just that
-    threading.Thread(target=launch).start()
-    while not done.is_set():
-        try:
-            done.wait()
-        except KeyboardInterrupt:
-            (folder / Run.STOP).touch()
-    if failed:
-        raise InputError(
-            f"Training in {processes} processes ended early; the reason stands above. Restart the kernel before you "
-            "try again: the GPUs must not have been used in it."
-        ) from failed[0]
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "config.json"
+        config.save(path)
+        words = ["-m", "helpers", "train", "--faces", store.folder.name, "--save_dir", str(folder.parent)]
+        words += ["--run", folder.name, "--config", str(path), *options]
+        environment = os.environ | {"FACE_WORKSPACE": str(store.folder.parent.parent)}
+        # In a session of its own, since the interrupt that reaches this kernel would tear a step of theirs.
+        process = subprocess.Popen(
+            [*launcher, str(count), *words], env=environment, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        _show(process, folder)
+    if process.returncode:
+        raise InputError(f"Training in {count} processes ended early; the reason stands above.")
     return Run.open(folder)
 
 
-def _fit(config: TrainConfig, faces: Path, folder: Path) -> None:
-    torch.set_num_threads(1)  # the threads of the process that it forked from are not there any more
-    bars = EpochBars(config.epochs, plain=True)
-    try:
-        fit(config, FaceStore.open(faces), folder, on_step=bars, on_log=lambda line: print(line, flush=True))
-    except InputError as error:
-        print(f"error: {error}", flush=True)  # what the launcher makes of it is a page of its own stack
-        raise
-
-
-def probe_elsewhere(config: TrainConfig, store: FaceStore) -> Estimate:
-    """The estimate of one GPU's time, taken in a process of its own so that this one does not touch the GPU.
-
-    Raises:
-        InputError: the network cannot be built, or the process ended without an answer.
-    """
-    try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            return pool.submit(probe, config, store).result()
-    except BrokenProcessPool as error:
-        raise InputError(
-            "The process that tries out some steps ended without an answer, most often for want of memory; close what "
-            "else runs on this machine, or skip this cell."
-        ) from error
+def _show(process: subprocess.Popen, folder: Path) -> None:
+    """Print what the processes say until they end."""
+    assert process.stdout
+    output, stopping = process.stdout.fileno(), False
+    while True:
+        try:
+            if stopping:  # again and again, since a session that only begins forgets what was asked of an earlier one
+                Run.ask_to_stop(folder)
+            if not (said := os.read(output, 1 << 16)):
+                process.wait()
+                break
+            sys.stdout.write(said.decode(errors="replace"))
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            if stopping:
+                process.terminate()
+            stopping = True
+    (folder / Run.STOP).unlink(missing_ok=True)

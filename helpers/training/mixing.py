@@ -1,48 +1,44 @@
 """Mixup and CutMix: a batch mixed with itself, and the shares in which its labels count."""
 
-from __future__ import annotations
-
-import cv2
 import numpy as np
 import torch
 
-from helpers.config import TrainConfig
-from helpers.data.loaders import Targets, draw_seed
+from helpers.data.loaders import Labels, draw_seed
 
-Shares = list[tuple[float, Targets]]
+Mixed = list[tuple[float, Labels]]
 """What a batch's loss is made of: (share, labels), the shares adding up to 1."""
+
+MIXUP_ALPHA, CUTMIX_ALPHA = 0.2, 1.0
+"""Parameters of the symmetric beta distributions that Mixup's shares and CutMix's areas are drawn from; the papers'."""
 
 _PURPOSE = 1  # keeps these draws apart from the augmentation's of the same step
 
 
-def mix(
-    faces: torch.Tensor, targets: Targets, step: int, config: TrainConfig, probability: float
-) -> tuple[torch.Tensor, Shares]:
+def mix(faces: torch.Tensor, labels: Labels, step: int, seed: int, probability: float) -> tuple[torch.Tensor, Mixed]:
     """Mix the faces of a step by Mixup or CutMix, each with half of the probability.
 
-    The draws are a function of (config.seed, step). All three tasks are mixed with the same share. Partners come from
-    the faces given, so every label counts as much as without mixing: over a permutation the shares of a label add up
-    to its rows.
+    The draws are a function of (seed, step). All tasks are mixed with the same share. Partners come from the faces
+    given, so every label counts as much as without mixing: over a permutation the shares of a label add up to its rows.
 
     Args:
         faces: (B, 3, H, W).
-        targets: their labels.
+        labels: theirs.
         step: number of the step.
-        config: holds the seed and the distributions of the shares.
+        seed: of the run.
         probability: that this step is mixed, 0 to 1.
 
     Returns:
-        The mixed faces, and the shares for :func:`helpers.training.losses.task_losses`.
+        The mixed faces, and their labels in shares.
     """
-    rng = np.random.default_rng(draw_seed(config.seed, step, _PURPOSE))
+    rng = np.random.default_rng(draw_seed(seed, step, _PURPOSE))
     if rng.random() >= probability:
-        return faces, [(1.0, targets)]
+        return faces, [(1.0, labels)]
     partner = torch.from_numpy(rng.permutation(len(faces))).to(faces.device, non_blocking=True)
     if rng.random() < 0.5:
-        faces, share = mixup(faces, partner, rng.beta(config.mixup_alpha, config.mixup_alpha))
+        faces, share = mixup(faces, partner, rng.beta(MIXUP_ALPHA, MIXUP_ALPHA))
     else:
-        faces, share = cutmix(faces, partner, rng.beta(config.cutmix_alpha, config.cutmix_alpha), rng)
-    return faces, [(share, targets), (1.0 - share, targets.map(lambda labels: labels[partner]))]
+        faces, share = cutmix(faces, partner, rng.beta(CUTMIX_ALPHA, CUTMIX_ALPHA), rng)
+    return faces, [(share, labels), (1.0 - share, {task: values[partner] for task, values in labels.items()})]
 
 
 def mixup(faces: torch.Tensor, partner: torch.Tensor, share: float) -> tuple[torch.Tensor, float]:
@@ -69,23 +65,3 @@ def _span(length: int, part: float, rng) -> tuple[int, int]:
     """A stretch of about ``part`` of the length around a random centre, cut off at the ends."""
     centre, half = rng.integers(length), part * length / 2
     return int(max(0, round(centre - half))), int(min(length, round(centre + half)))
-
-
-def preview_mixing(faces: list[np.ndarray], img_size: int) -> tuple[list[np.ndarray], list[str]]:
-    """Each face mixed with the next one by Mixup and by CutMix; returns the images and a caption for each.
-
-    Args:
-        faces: uint8 RGB arrays (H, W, 3) of any sizes.
-        img_size: side of the result.
-    """
-    resized = np.stack([cv2.resize(face, (img_size, img_size)) for face in faces])
-    batch = torch.from_numpy(resized).permute(0, 3, 1, 2).float()
-    partner = torch.arange(len(faces)).roll(-1)
-    images, titles = [], []
-    for name, (mixed, share) in (
-        ("Mixup", mixup(batch, partner, 0.7)),
-        ("CutMix", cutmix(batch, partner, 0.7, np.random.default_rng(3))),
-    ):
-        images += list(mixed.permute(0, 2, 3, 1).round().byte().numpy())
-        titles += [f"{name} {share:.0%}"] * len(faces)
-    return images, titles

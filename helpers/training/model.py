@@ -3,49 +3,50 @@
 from __future__ import annotations
 
 import difflib
-import math
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from helpers.config import (
-    AGE_BINS,
-    AGE_CENTRE,
-    AGE_RANGE,
-    AGE_SPREAD,
-    EMOTIONS,
-    GENDERS,
-    STARTS,
-    InputError,
-    TrainConfig,
-)
+from helpers.config import STARTS, ModelConfig
 from helpers.data.geometry import resize
+from helpers.files import InputError
+from helpers.tasks import TASKS
 from helpers.training.pretrained import FACES, fetch_faces
+
+HEAD_WIDTH = 256
+"""Units in each head's hidden layer."""
 
 
 class FaceModel(nn.Module):
-    """Emotion, age and gender from uint8 faces.
+    """Reads every task from uint8 faces.
 
     Preprocessing (resize, scale, normalise) is part of the network, so evaluation and the exported graph cannot differ
     in it; training does the same after its loader has reduced faces larger than the network's size.
+
+    Args:
+        backbone: of timm, without a classifier.
+        features: how many it gives.
+        config: the knobs.
     """
 
-    def __init__(self, backbone: nn.Module, config: TrainConfig):
+    mean: Tensor
+    std: Tensor
+    backbone: Any  # of timm, whose networks have methods that torch does not know of
+
+    def __init__(self, backbone: Any, features: int, config: ModelConfig):
         super().__init__()
-        self.img_size = config.img_size
-        self.flip_test = config.flip_test
+        self.img_size, self.flip_test = config.img_size, config.flip_test
         # timm's weights differ in normalisation, so it is read from the backbone. Values are for pixels from 0 to 255.
         for name in ("mean", "std"):
             values = torch.tensor(backbone.pretrained_cfg[name]) * 255.0
             self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
-        self.backbone = backbone
+        self.backbone, self._frozen = backbone, False
         self.heads = nn.ModuleDict(
-            {
-                "emotion": _head(backbone.head_hidden_size, len(EMOTIONS), config),
-                "age": _head(backbone.head_hidden_size, 1 if config.age_head == "number" else AGE_BINS, config),
-                "gender": _head(backbone.head_hidden_size, len(GENDERS), config),
-            }
+            {name: _head(features, task.outputs(config.age_head), config) for name, task in TASKS.items()}
         )
 
     def preprocess(self, faces: Tensor) -> Tensor:
@@ -57,36 +58,28 @@ class FaceModel(nn.Module):
         return (pixels - self.mean) / self.std
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Preprocessed pixels to ``emotion`` (B, 7) and ``gender`` (B, 2) logits and ``age`` (B,) years.
+        """Preprocessed pixels to each head's output, (B, outputs), by task; see :mod:`helpers.tasks`."""
+        with torch.no_grad() if self._frozen else nullcontext():
+            features = self.backbone.forward_head(self.backbone.forward_features(pixels), pre_logits=True)
+        return {task: head(features) for task, head in self.heads.items()}
 
-        Where the age is a distribution, its logits are there too, ``age_logits`` (B, AGE_BINS) with one for each year
-        from 0 on, and ``age`` is their expectation (DEX, IJCV 2018, equation 3).
-        """
-        features = self.backbone.forward_head(self.backbone.forward_features(pixels), pre_logits=True)
-        outputs = {task: head(features) for task, head in self.heads.items()}
-        # Years in float32 also where the rest is half as precise: bfloat16 knows none between 64 and 64.5.
-        if outputs["age"].shape[1] == 1:
-            outputs["age"] = AGE_CENTRE + AGE_SPREAD * outputs["age"][:, 0].float()
-        else:
-            outputs["age_logits"] = outputs["age"]
-            years = torch.arange(AGE_BINS, dtype=torch.float32, device=pixels.device)
-            outputs["age"] = (outputs["age_logits"].float().softmax(dim=1) * years).sum(dim=1)
-        return outputs
+    def freeze_backbone(self, frozen: bool) -> None:
+        """Leave the backbone, the statistics of its BatchNorm too, as it is while the heads learn; or end that."""
+        self._frozen = frozen
 
-    def answer(self, pixels: Tensor, flip: bool = False) -> dict[str, Tensor]:
-        """What :meth:`forward` gives as an answer: log-probabilities of emotion and gender, ages within AGE_RANGE.
+    def train(self, mode: bool = True) -> FaceModel:
+        """Into training or evaluation mode; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        self.backbone.train(mode and not self._frozen)
+        return self
 
-        With ``flip`` the probabilities and the age are the mean over each face and its mirror image, and there are no
-        ``age_logits``.
-        """
-        outputs = self(pixels)
-        outputs |= {task: outputs[task].float().log_softmax(dim=1) for task in ("emotion", "gender")}
-        outputs["age"] = outputs["age"].float().clamp(*AGE_RANGE)
-        if not flip:
-            return outputs
-        mirrored = self.answer(pixels.flip(3))
-        both = {task: torch.logaddexp(outputs[task], mirrored[task]) - math.log(2) for task in ("emotion", "gender")}
-        return both | {"age": (outputs["age"] + mirrored["age"]) / 2}
+
+def answers(outputs: dict[str, Tensor], mirrored: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """What the heads' outputs say, by task; with those of the mirror images too, the mean over both."""
+    found = {name: task.answer(outputs[name]) for name, task in TASKS.items()}
+    if mirrored is None:
+        return found
+    return {name: task.mean(found[name], task.answer(mirrored[name])) for name, task in TASKS.items()}
 
 
 class Reader(nn.Module):
@@ -96,26 +89,28 @@ class Reader(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 RGB (B, H, W, 3) to emotion (B, 7), age (B,) in years and gender (B, 2)."""
-        answers = self.model.answer(self.model.preprocess(faces), self.model.flip_test)
-        return answers["emotion"].exp(), answers["age"], answers["gender"].exp()
+    def forward(self, faces: Tensor) -> tuple[Tensor, ...]:
+        """uint8 RGB (B, H, W, 3) to what each task exports, in the order of TASKS."""
+        pixels = self.model.preprocess(faces)
+        found = answers(self.model(pixels), self.model(pixels.flip(3)) if self.model.flip_test else None)
+        return tuple(task.exported(found[name]) for name, task in TASKS.items())
 
 
-def create_model(config: TrainConfig, fetch_weights: bool = True) -> FaceModel:
+def create_model(config: ModelConfig, sizes: Iterable[int] = (), fetch_weights: bool = True) -> FaceModel:
     """Build the network of a config.
 
     Args:
         config: names the backbone and what it starts from.
+        sizes: pixels a side of the faces that it will meet besides ``img_size``; each is tried.
         fetch_weights: False where a checkpoint is loaded next, so that nothing is downloaded for nothing.
 
     Raises:
-        InputError: timm has no such backbone, it has no pretrained weights, or they cannot be fetched.
+        InputError: timm has no such backbone, it has no pretrained weights or they cannot be fetched, or it cannot read
+            faces of one of the sizes.
     """
     check_backbone(config)
-    pretrained = fetch_weights and config.weights == "imagenet"
     try:
-        backbone = timm.create_model(config.backbone, pretrained=pretrained, num_classes=0)
+        backbone = _create_backbone(config, pretrained=fetch_weights and config.weights == "imagenet")
         if fetch_weights and config.weights == "faces":
             backbone.load_state_dict(fetch_faces())
     # The hub's errors (no network, no such file, refused) derive from OSError.
@@ -125,21 +120,54 @@ def create_model(config: TrainConfig, fetch_weights: bool = True) -> FaceModel:
             "connect to the internet and run again, or start from random weights with weights = 'none' and a learning "
             f"rate of {STARTS['none']['lr']:g}."
         ) from error
-    except RuntimeError as error:
-        raise InputError(f"timm cannot build the backbone {config.backbone!r}: {error}") from error
-    try:
-        model = FaceModel(backbone, config)
-        with torch.no_grad():  # one empty picture: some backbones take one size only, or give no feature vector
-            model.eval()(torch.zeros(1, 3, config.img_size, config.img_size))
-    except (RuntimeError, AssertionError, AttributeError, TypeError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(
-            f"The backbone {config.backbone!r} cannot read faces of {config.img_size} pixels ({error}); "
-            "choose another img_size or backbone."
+            f"timm cannot build the backbone {config.backbone!r} for faces of {config.img_size} pixels "
+            f"({_first(error)}); choose another backbone or img_size."
         ) from error
-    return model
+    features = {size: _features(backbone, size, config) for size in (config.img_size, *sizes)}
+    return FaceModel(backbone, features[config.img_size], config).eval()
 
 
-def check_backbone(config: TrainConfig) -> None:
+def _create_backbone(config: ModelConfig, pretrained: bool) -> Any:
+    """A backbone without a classifier; one that is built for a size of picture is told ours, and that it may change."""
+    about: Any = timm.models.get_pretrained_cfg(config.backbone)
+    told: list[dict] = [{"img_size": config.img_size, "dynamic_img_size": True}, {"img_size": config.img_size}]
+    for options in [*told, {}] if about is not None and about.fixed_input_size else [{}]:
+        try:
+            return timm.create_model(config.backbone, pretrained=pretrained, num_classes=0, **options)
+        except TypeError:  # it knows no such option
+            if not options:
+                raise
+    raise AssertionError("the last way has no options")
+
+
+@torch.no_grad()
+def _features(backbone: Any, size: int, config: ModelConfig) -> int:
+    """How many features the backbone gives for an empty picture of a size; some take one size only, or give no vector.
+
+    Raises:
+        InputError: it cannot read the picture.
+    """
+    try:
+        pixels = torch.zeros(1, 3, size, size)
+        _, features = backbone.eval().forward_head(backbone.forward_features(pixels), pre_logits=True).shape
+        return features
+    except (RuntimeError, AssertionError, AttributeError, TypeError, ValueError) as error:
+        grows = size != config.img_size
+        raise InputError(
+            f"The backbone {config.backbone!r} cannot read faces of {size} pixels"
+            f"{', with which first_size begins' if grows else ''} ({_first(error)}); "
+            f"{'set first_size = 1 or choose' if grows else 'choose'} another img_size or backbone."
+        ) from error
+
+
+def _first(error: Exception) -> str:
+    """The first line of an error, or its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def check_backbone(config: ModelConfig) -> None:
     """Raise an InputError unless timm knows the backbone and, where they are asked for, has weights for it."""
     if not timm.is_model(config.backbone):
         near = difflib.get_close_matches(config.backbone, timm.list_models(), n=3)
@@ -160,18 +188,18 @@ def parameter_counts(model: nn.Module) -> tuple[int, int]:
     return sum(n for n, _ in counts), sum(n for n, trainable in counts if trainable)
 
 
-def _head(features: int, outputs: int, config: TrainConfig) -> nn.Sequential:
+def _head(features: int, outputs: int, config: ModelConfig) -> nn.Sequential:
     """Dropout, hidden layer with BatchNorm and ReLU, dropout, output layer."""
-    hidden = nn.Linear(features, config.head_width, bias=False)  # BatchNorm brings the bias
+    hidden = nn.Linear(features, HEAD_WIDTH, bias=False)  # BatchNorm brings the bias
     nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
-    last = nn.Linear(config.head_width, outputs)
+    last = nn.Linear(HEAD_WIDTH, outputs)
     # Small: training starts from even probabilities and the mean age instead of random guesses to unlearn.
     nn.init.normal_(last.weight, std=0.01)
     nn.init.zeros_(last.bias)
     return nn.Sequential(
         nn.Dropout(config.dropout_in),
         hidden,
-        nn.BatchNorm1d(config.head_width),
+        nn.BatchNorm1d(HEAD_WIDTH),
         nn.ReLU(),
         nn.Dropout(config.dropout_hidden),
         last,

@@ -1,87 +1,111 @@
-"""What a model says of stored faces: the one way in which validation, evaluation and export ask it."""
-
-from __future__ import annotations
+"""The best epoch's network, and what a network says of stored faces: validation, evaluation and export ask it here."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from helpers.config import TASKS, UNKNOWN
-from helpers.data.loaders import Targets, plain_loader
+from helpers.data.loaders import Labels, plain_loader
 from helpers.data.store import FaceStore
-from helpers.session.progress import Progress, silent
-from helpers.training.model import FaceModel
+from helpers.runs import checkpoints
+from helpers.runs.run import Run
+from helpers.session.progress import silent
+from helpers.tasks import TASKS
+from helpers.training.model import FaceModel, answers, create_model
+
+
+def load_best(run: Run) -> FaceModel:
+    """The model of the best epoch, in evaluation mode.
+
+    Raises:
+        InputError: no epoch is complete, or the checkpoint is damaged.
+    """
+    model = create_model(run.config.model, fetch_weights=False)
+    best = checkpoints.load_checkpoint(run.best_path, run.log)
+    told = max((row["epoch"] for row in run.history if row["best"]), default=None)
+    before = checkpoints.previous(run.best_path)
+    if best["epoch"] != told and before.exists():  # a kill came between this file and the history
+        older = checkpoints.load_checkpoint(before, run.log)
+        best = older if older["epoch"] == told else best
+    if told and best["epoch"] != told:
+        run.log(f"the weights of epoch {told}, the best, are gone; those of epoch {best['epoch']} are used")
+    with run.fitting():
+        model.load_state_dict(best["model"])
+    return model.eval()
+
+
+BATCH_SIZE = 128
+"""Faces that are looked at together."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Answers and labels for ``rows`` of a store, in that order.
+    """What a model says of ``rows`` of a store, and their labels, in that order, on the CPU.
 
     Attributes:
         rows: int64 (N,).
-        outputs: what :meth:`FaceModel.answer` gives, on the CPU: ``emotion`` (N, 7) and ``gender`` (N, 2)
-            log-probabilities, ``age`` (N,) years.
-        targets: the rows' labels.
+        outputs: task -> output of its head, float32 (N, outputs).
+        answers: task -> its answers, see :mod:`helpers.tasks`; with a flip, the mean over each face and its mirror.
+        labels: task -> labels.
     """
 
     rows: np.ndarray
     outputs: dict[str, torch.Tensor]
-    targets: Targets
+    answers: dict[str, np.ndarray]
+    labels: Labels
 
-    def known(self, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of the rows that carry the task's label: their positions, the labels and the predictions.
+    def known(self, task: str) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and decisions of the rows that carry the task's label."""
+        labels = self.labels[task].numpy()
+        known = TASKS[task].known(labels)
+        return labels[known], TASKS[task].decisions(self.answers[task])[known]
 
-        A prediction is the most probable class, or the age in years.
-        """
-        labels = getattr(self.targets, task).numpy()
-        where = np.flatnonzero(~np.isnan(labels) if task == "age" else labels != UNKNOWN)
-        answers = self.outputs[task].numpy()
-        return where, labels[where], (answers if task == "age" else answers.argmax(axis=1))[where]
+    def point_measures(self) -> dict[str, float | None]:
+        """Each task's first measure over the rows that carry its label; None where none does."""
+        scores = {task.key: task.scores(*self.known(name)) for name, task in TASKS.items()}
+        return {key: float(values.mean()) if len(values) else None for key, values in scores.items()}
 
 
 @torch.inference_mode()
 def predict(
-    model: FaceModel,
-    store: FaceStore,
-    rows: np.ndarray,
-    *,
-    flip: bool = False,
-    batch_size: int = 128,
-    workers: int = 0,
-    progress: Progress = silent,
+    model: FaceModel, store: FaceStore, rows: np.ndarray, flip: bool = False, workers: int = 0, progress=silent
 ) -> Predictions:
     """Run the model in evaluation mode over stored faces at their own size, without augmentation.
 
-    ``flip`` takes the mean over each face and its mirror image, as :meth:`FaceModel.answer` does.
+    ``flip`` also looks at each face's mirror image.
     """
     device = next(model.parameters()).device
     training = model.training
     model.eval()
-    batches = []
-    loader = plain_loader(store, rows, batch_size, workers)
+    loader = plain_loader(store, rows, BATCH_SIZE, workers)
+    done, outputs, mirrored, labels = [], [], [], []
     try:
         for batch in loader:
-            batch = batch.to(device)
-            answers = _answer(model, model.normalise(batch.resized(model.img_size)), flip)
-            batches.append((batch.rows, {name: value.float().cpu() for name, value in answers.items()}, batch.targets))
-            progress(len(batches), len(loader))
+            pixels = model.normalise(batch.to(device).resized(model.img_size))
+            done.append(batch.rows)
+            labels.append(batch.labels)
+            outputs.append(_forward(model, pixels))
+            mirrored += [_forward(model, pixels.flip(3))] if flip else []
+            progress(len(done), len(loader))
     finally:
         model.train(training)
-    done = torch.cat([rows for rows, _, _ in batches])
     # Batches are grouped by size of face; this brings the rows back into the order in which they were asked for.
-    order = torch.argsort(done)[torch.argsort(torch.argsort(torch.from_numpy(rows)))]
-    outputs = {name: torch.cat([answers[name] for _, answers, _ in batches])[order] for name in batches[0][1]}
-    labels = [torch.cat([getattr(targets, task).cpu() for _, _, targets in batches])[order] for task in TASKS]
-    return Predictions(rows, outputs, Targets(*labels))
+    order = torch.argsort(torch.cat(done))[torch.argsort(torch.argsort(torch.from_numpy(rows)))]
+    found = _joined(outputs, order)
+    said = answers(found, _joined(mirrored, order) if flip else None)
+    return Predictions(rows, found, {task: values.numpy() for task, values in said.items()}, _joined(labels, order))
 
 
-def _answer(model: FaceModel, pixels: torch.Tensor, flip: bool) -> dict[str, torch.Tensor]:
-    """The model's answers, in halves where the device has not the memory for the whole batch."""
+def _forward(model: FaceModel, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The heads' outputs on the CPU; in halves where the device has not the memory for the whole batch."""
     try:
-        return model.answer(pixels, flip)
+        return {task: output.float().cpu() for task, output in model(pixels).items()}
     except torch.OutOfMemoryError:
         if len(pixels) == 1:
             raise
-    halves = [_answer(model, part, flip) for part in pixels.chunk(2)]
-    return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
+    halves = [_forward(model, part) for part in pixels.chunk(2)]
+    return {task: torch.cat([half[task] for half in halves]) for task in halves[0]}
+
+
+def _joined(batches: list[dict[str, torch.Tensor]], order: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {name: torch.cat([batch[name] for batch in batches])[order] for name in batches[0]}

@@ -1,14 +1,12 @@
 """Weights pretrained on faces: where they lie, what they may be used for, and the check of what arrived."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from helpers.config import InputError
+from helpers.files import InputError
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,5 @@ def fetch_faces(weights: Pretrained = FACES) -> dict[str, torch.Tensor]:
 
 def git_blob(path: Path) -> str:
     """The id under which git keeps a file's content."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -1,7 +1,5 @@
 """Widgets to try one augmentation technique at any strength on the same faces."""
 
-from __future__ import annotations
-
 import ipywidgets as widgets
 import numpy as np
 
@@ -12,7 +10,7 @@ DRAWS = 4
 """Pictures of each face: the same technique drawn anew."""
 
 
-class TryOut:
+class TryOut(widgets.VBox):
     """A list of techniques, a slider for the strength, and below them each face with some draws of the technique.
 
     Args:
@@ -24,36 +22,25 @@ class TryOut:
         self._faces = faces
         look = {"style": {"description_width": "90px"}, "layout": widgets.Layout(width="420px")}
         self.technique = widgets.Dropdown(options=list(TECHNIQUES), description="Technique", **look)
-        self.strength = widgets.FloatSlider(
-            value=strength, min=0.0, max=2.0, step=0.1, description="Strength", continuous_update=False, **look
-        )
+        self.strength = widgets.FloatSlider(strength, max=2.0, description="Strength", continuous_update=False, **look)
         self.message, self.picture = widgets.HTML(), widgets.Image(format="png")
         for box in (self.technique, self.strength):
             box.observe(self._draw, names="value")
-        self.view = widgets.VBox([self.technique, self.strength, self.message, self.picture])
+        super().__init__([self.technique, self.strength, self.message, self.picture])
         self._draw()
 
     def _draw(self, _=None) -> None:
-        name, strength = self.technique.value, self.strength.value
-        images, captions, marks = [], [], []
+        name, strength, shown = self.technique.value, self.strength.value, []
         for face in self._faces:
-            images, captions, marks = [*images, face], [*captions, "original"], [*marks, False]
+            shown.append((face, "original", False))
             for seed in range(DRAWS):
-                images.append(show_technique(name, face, strength, seed))
-                kept = features_kept(face, images[-1], TECHNIQUES[name].group)
-                marks.append(kept < TOO_STRONG)
-                captions.append(f"{kept:.0%} kept" + (", too strong" if marks[-1] else ""))
+                draw = show_technique(name, face, strength, seed)
+                kept = features_kept(face, draw, TECHNIQUES[name].group)
+                too_strong = kept < TOO_STRONG
+                shown.append((draw, f"{kept:.0%} kept{', too strong' if too_strong else ''}", too_strong))
+        images, captions, marks = (list(part) for part in zip(*shown, strict=True))
         text = f"{name}, {TECHNIQUES[name].amount(strength)}"
         self.picture.value = plots.faces(images, captions, DRAWS + 1, text, marks)._repr_png_()
-        drawn = len(marks) - len(self._faces)
-        self.message.value = (
-            f"<b style='color:#c02020'>Too strong</b> for {sum(marks)} of {drawn} draws: lower the strength, or leave "
-            "the technique out."
-            if any(marks)
-            else "Every draw keeps the face readable."
-        )
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.view)
+        found = f"<b style='color:#c02020'>Too strong</b> for {sum(marks)} of {DRAWS * len(self._faces)} draws"
+        advice = f"{found}: lower the strength, or leave the technique out."
+        self.message.value = advice if any(marks) else "Every draw keeps the face readable."

@@ -12,26 +12,25 @@
 # series picks its recipe by what is here.
 
 # %%
-from helpers.session.runtime import advice, config_for
+from helpers.config import decide
+from helpers.session.runtime import advice, fitted_to
 
 machine = inspect_machine(workspace.folder)
 print(*(advice(machine) or ["All is well: nothing stands in the way of training here."]), sep="\n")
-config = config_for(machine)
-print(f"To start with on this machine: {config.backbone} at {config.img_size} px, batch_size {config.batch_size}")
+config = decide("auto", {}, fitted=fitted_to(machine))
+print(f"To start with: {config.model.backbone} at {config.model.img_size} px, batch_size {config.data.batch_size}")
 
 # %% [markdown]
 # ## Which GPU to ask for
 #
 # Hours and compute units of the whole `production` recipe on all four datasets, at most: its faces are smaller at
-# first, and early stopping may end it sooner. The speeds are computed from a published benchmark of another GPU, not
-# measured here. Rates are what users saw and change; *View resources* in Colab's menu shows yours.
+# first, and early stopping may end it sooner. They are computed from a published benchmark of another GPU, not
+# measured. Units per hour are what users published, and change; *View resources* in Colab's menu shows yours.
 
 # %%
-from helpers.config import TRAINING_FACES, recipe
-from helpers.session.gpu import offers_table
+from helpers.session.gpu import gpus_table
 
-production = recipe("production")
-offers_table(TRAINING_FACES, production.epochs, production.img_size)
+gpus_table()
 
 # %% [markdown]
 # ## The recipes
@@ -39,13 +38,11 @@ offers_table(TRAINING_FACES, production.epochs, production.img_size)
 # A recipe is a full set of knobs. Notebook 04 lets you change any of them.
 
 # %%
-import dataclasses
-
 import pandas as pd
 
 from helpers.config import RECIPES
 
-pd.DataFrame({name: dataclasses.asdict(config) for name, config in RECIPES.items()})
+pd.DataFrame({name: config.flat() for name, config in RECIPES.items()})
 
 # %% [markdown]
 # ## What you should see

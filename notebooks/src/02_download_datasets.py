@@ -22,12 +22,12 @@ FACES = "faces"  # @param {type:"string"}
 # with the columns file, emotion, age and gender, any of the labels missing; it lies among or above the images.
 
 # %%
-from helpers.config import DataConfig
+from helpers.config import PackConfig
 from helpers.data.download import fetch_all
 from helpers.data.sources import save_paths
 from helpers.session.progress import bar
 
-knobs = DataConfig(affectnet_labels=AFFECTNET_LABELS)
+knobs = PackConfig(affectnet_labels=AFFECTNET_LABELS)
 options = {"own": OWN_FACES, "knobs": knobs, "drawn": SAMPLE_FACES, "progress": bar("Drawing faces")}
 folders, problems = fetch_all(SOURCE, DATASETS.replace(",", " ").split(), workspace.folder, **options)
 save_paths(workspace.paths_file, folders)
@@ -55,7 +55,7 @@ audit_table(audit)
 #
 # Nothing is skipped silently: each reason is counted here with a few names, and the store's `manifest.json` lists every
 # file. RAF-DB's images are used where folder and CSV name the same class. AffectNet's two labels often differ, since
-# the CSV's come from another model: `AFFECTNET_LABELS` says which to believe. Contempt is not among the seven emotions.
+# the CSV's come from another model: `AFFECTNET_LABELS` says which to believe. Contempt is not among the emotions.
 
 # %%
 rejects_table(audit)
@@ -82,10 +82,10 @@ plots.faces(*twin_pictures(store), title="Twins and what each of them is called"
 plots.class_balance(audit, "Faces per class" + (" (drawn faces)" if store.drawn else ""))
 
 # %%
-from helpers.data.store import caption
+from helpers.data.store import describe
 
 rows = store.examples("train", 6)
-captions = [caption(store.faces.iloc[row]) for row in rows]
+captions = describe(store.faces.iloc[rows])
 plots.faces([store.image(row) for row in rows], captions, columns=6, title=", ".join(store.manifest["sources"]))
 
 # %% [markdown]

@@ -71,10 +71,17 @@ plots.faces(drawn, [""] * len(drawn), title="Eight draws of each face")
 # Some steps mix each face with another one, and the labels in the same share: Mixup adds them up, CutMix pastes a part.
 
 # %%
-from helpers.config import recipe
-from helpers.training.mixing import preview_mixing
+import numpy as np
+import torch
 
-images, titles = preview_mixing(originals, recipe("seed").img_size)
+from helpers.data.geometry import resize
+from helpers.training.mixing import cutmix, mixup
+
+batch = torch.cat([resize(torch.from_numpy(face)[None], 200) for face in originals])
+partner = torch.arange(len(batch)).roll(-1)  # each face is mixed with the next one
+pairs = {"Mixup": mixup(batch, partner, 0.7), "CutMix": cutmix(batch, partner, 0.7, np.random.default_rng(3))}
+images = [pixels.permute(1, 2, 0).byte().numpy() for mixed, _ in pairs.values() for pixels in mixed]
+titles = [f"{name} {share:.0%}" for name, (_, share) in pairs.items() for _ in originals]
 plots.faces(images, titles, columns=len(originals), title="The share is that of the face itself")
 
 # %% [markdown]

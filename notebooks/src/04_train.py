@@ -36,10 +36,13 @@ store = FaceStore.open(workspace.faces(FACES))
 # works.
 
 # %%
-from helpers.training.run import Run
+from helpers.config import decide
+from helpers.runs.run import Run
+from helpers.session.runtime import fitted_to
 from helpers.ui.controls import ConfigPanel
 
-panel = ConfigPanel(Run.config_in(workspace.run(RUN), RECIPE, **CHANGES))
+machine = inspect_machine(workspace.folder)
+panel = ConfigPanel(decide(RECIPE, CHANGES, fitted=fitted_to(machine), existing=Run.config_in(workspace.run(RUN))))
 panel
 
 # %% [markdown]
@@ -49,21 +52,43 @@ panel
 # and on Colab the compute units, before you spend them.
 
 # %%
-from helpers.ui.live import LiveTraining
+from helpers.session.progress import bar
+from helpers.training.estimate import estimate
 
-live = LiveTraining(panel.config, store, workspace, RUN, board=TENSORBOARD)
-print(live.estimate())
+print(estimate(panel.config, store, workspace.run(RUN), bar("Trying out")))
 
 # %% [markdown]
 # ## Train
 #
+# This is the whole loop: epochs, batches, a step for each, and a measurement after each epoch. `train_step` and
+# `validate` are in `helpers/training/loop.py`: one step sets the learning rate, asks the network (forward), compares
+# with the labels (loss), finds out which weight is to blame by how much (backward), and changes all of them a little
+# (optimiser). `session` is what happens around it: checkpoints after each epoch and every five minutes, the log, the
+# curves, your stop button. The best epoch is chosen on the validation split; the test split is not touched here.
+#
 # Stop with the cell's stop button whenever you like (or make a file called `stop` in the run's folder): the step
-# under way is finished and everything is kept. Run the cell again to go on. Checkpoints are written after each epoch
-# and every five minutes. The best one is chosen on the validation split; the test split is not touched here. On
-# several GPUs, as on Kaggle, each gets its own process, and the log stands in for the live curves.
+# under way is finished and everything is kept. Run the cell again to go on. On several GPUs, as on Kaggle, the command
+# line trains in one process for each, and its output stands in for the live curves.
 
 # %%
-run = live.train()
+from helpers.training.launch import launch
+from helpers.training.loop import train_step, training_session, validate
+from helpers.ui.live import LiveTraining
+
+view, folder = LiveTraining(panel.config, workspace, TENSORBOARD), workspace.run(RUN)
+if len(machine.gpus) > 1:
+    run = launch(panel.config, store, folder, len(machine.gpus), *["--tensorboard"] * TENSORBOARD)
+    view.close(run)
+else:
+    with training_session(panel.config, store, folder, **view.hooks) as session:
+        training, run = session.training, session.run
+        while session.goes_on():  # until the epochs, the minutes or the patience are used up
+            for batch in training.batches():  # what is left of this epoch
+                train_step(training, batch)
+                if session.after_step():  # shows it, now and then saves it; true after your stop button
+                    break
+            if training.epoch_is_complete:
+                session.after_epoch(validate(training))  # keeps the best, saves, draws the curves
 
 # %% [markdown]
 # ## Curves
@@ -73,7 +98,7 @@ run = live.train()
 # %%
 from helpers import plots
 
-plots.curves(run.history, f"Run {RUN}" + (" (drawn faces)" if store.drawn else ""))
+plots.curves(run.history, run.title)
 
 # %%
 import pandas as pd
@@ -88,7 +113,7 @@ pd.DataFrame(run.history, columns=columns).tail(5)
 # knobs in which they differ.
 
 # %%
-from helpers.training.compare import runs_table
+from helpers.runs.compare import runs_table
 
 runs_table(run.folder.parent)
 

@@ -17,28 +17,56 @@ FACES = "faces"  # @param {type:"string"}
 
 # %%
 from helpers.data.store import FaceStore
-from helpers.evaluation.report import evaluate, summary
+from helpers.evaluation.measures import measure, summary
+from helpers.evaluation.predictions import write_predictions
+from helpers.runs.run import Run
 from helpers.session.progress import bar
-from helpers.training.run import Run
 
 workspace.restore(workspace.faces(FACES))
 workspace.restore(workspace.run(RUN))
 run = Run.open(workspace.run(RUN))
-metrics = evaluate(run, FaceStore.open(workspace.faces(FACES)), progress=bar)
 
 # %%
+table = write_predictions(run, FaceStore.open(workspace.faces(FACES)), progress=bar)
+metrics = measure(table)
+run.write_metrics("evaluation", metrics)
 summary(metrics)
 
 # %% [markdown]
-# ## Confusion matrices and figures
+# ## Emotion
 #
 # Rows are the truth, columns the answer. What the network takes for what is more telling than the accuracy alone.
+# Below, for each emotion: how many of its faces were found (recall), how many of the faces that were called so are so
+# (precision), and both in one number (F1).
 
 # %%
-from IPython.display import Image, display
+from IPython.display import display
 
-for picture in sorted((run.folder / "figures").glob("*.png")):
-    display(Image(filename=str(picture)))
+from helpers.evaluation.figures import task_figures
+
+display(*task_figures("emotion", metrics, table, run.manifest["drawn"]).values())
+
+# %% [markdown]
+# ## Age
+#
+# Left, each face: on the line its age was answered rightly. Right, how far off the answers are, by decade.
+
+# %%
+display(*task_figures("age", metrics, table, run.manifest["drawn"]).values())
+
+# %% [markdown]
+# ## Gender
+
+# %%
+display(*task_figures("gender", metrics, table, run.manifest["drawn"]).values())
+
+# %% [markdown]
+# ## How it was learned
+
+# %%
+from helpers import plots
+
+plots.curves(run.history, run.title)
 
 # %% [markdown]
 # ## The verdict so far
@@ -49,8 +77,19 @@ for picture in sorted((run.folder / "figures").glob("*.png")):
 # %%
 from helpers.evaluation.verdict import verdict, verdict_table
 
+verdict_table(verdict(run.read_metrics(), run.manifest["drawn"]))
+
+# %% [markdown]
+# ## Keep it
+#
+# The figures go into the run's folder, and on Colab a copy of the run goes to Drive.
+
+# %%
+from helpers.evaluation.figures import all_figures
+
+plots.save_all(all_figures(run, metrics, table), run.folder / "figures")
 workspace.save(run.folder)
-verdict_table(verdict(metrics, run.manifest["drawn"]))
+print(f"Everything is in {run.folder}.")
 
 # %% [markdown]
 # ## What you should see

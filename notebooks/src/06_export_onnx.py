@@ -16,14 +16,19 @@ FACES = "faces"  # @param {type:"string"}
 
 # %%
 from helpers.data.store import FaceStore
-from helpers.export.onnx_export import export
-from helpers.training.run import Run
+from helpers.export.check import check_graph
+from helpers.export.graph import export_graph
+from helpers.export.latency import time_graph
+from helpers.runs.run import Run
 
 workspace.restore(workspace.faces(FACES))
 workspace.restore(workspace.run(RUN))
-run = Run.open(workspace.run(RUN))
-store = FaceStore.open(workspace.faces(FACES))
-result = export(run, store)
+run, store = Run.open(workspace.run(RUN)), FaceStore.open(workspace.faces(FACES))
+
+# %%
+path = export_graph(run)
+result = check_graph(run, store) | time_graph(run, store) | {"bytes": path.stat().st_size}
+run.write_metrics("export", result)
 print(f"largest difference to PyTorch {result['difference']['value']:.1e}, {result['bytes'] / 1e6:.1f} MB")
 
 # %% [markdown]
@@ -33,8 +38,8 @@ print(f"largest difference to PyTorch {result['difference']['value']:.1e}, {resu
 
 # %%
 from helpers import plots
-from helpers.config import EMOTIONS, GENDERS
-from helpers.export.onnx_export import open_session
+from helpers.export.graph import open_session
+from helpers.tasks import EMOTIONS, GENDERS
 
 session, captions = open_session(run.folder / "model.onnx"), []
 images = [store.image(row) for row in store.fixed_sample("validation", 8)]
@@ -49,7 +54,6 @@ plots.faces(images, captions, title="Validation faces and what the exported mode
 # %%
 from helpers.evaluation.verdict import verdict, verdict_table
 
-workspace.save(run.folder)
 verdict_table(verdict(run.read_metrics(), run.manifest["drawn"]))
 
 # %% [markdown]
@@ -60,6 +64,7 @@ verdict_table(verdict(run.read_metrics(), run.manifest["drawn"]))
 # %%
 from helpers.session.workspace import offer_download
 
+workspace.save(run.folder)
 print(*(f"{path.name}: {path}" for path in sorted(run.folder.glob("[!.]*"))), sep="\n")
 offer_download(run.folder / "model.onnx")
 

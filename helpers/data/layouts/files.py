@@ -1,14 +1,13 @@
-"""What the layouts share: the entry they give for each file, and looking at folders and CSV files."""
-
-from __future__ import annotations
+"""What the layouts share: the entry they give for each file, class folders, and looking at folders and CSV files."""
 
 import csv
-import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from helpers.config import UNKNOWN, InputError
+from helpers.files import InputError
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png")
 
@@ -17,15 +16,13 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png")
 class Entry:
     """A file that a layout names, with the labels its place and name give.
 
-    ``split`` is the published one, and ``part`` a part of it that is also reported by itself.
+    ``split`` is the published one, and ``part`` a part of it that is also reported by itself. ``labels`` are those that
+    are known, by the names and in the form of :data:`helpers.tasks.LABELS`.
     """
 
     path: Path
     split: str | None = None
-    emotion: int = UNKNOWN
-    age: float = math.nan
-    gender: int = UNKNOWN
-    race: int = UNKNOWN
+    labels: Mapping[str, Any] = field(default_factory=dict)
     part: str | None = None
 
 
@@ -33,9 +30,14 @@ Item = Entry | tuple[Path, str]
 """What a layout's reader yields: an entry, or (path, reason) of a file or row that cannot be used."""
 
 
+def path_of(item: Item) -> Path:
+    """The path of an entry, or of what cannot be used."""
+    return item.path if isinstance(item, Entry) else item[0]
+
+
 def not_an_image(path: Path) -> tuple[Path, str] | None:
     """(path, reason) of something that is not an image file by its name."""
-    if _answered(path.is_dir):
+    if os.path.isdir(path):  # which, other than the method, says no to a name that no file can have
         return path, "a folder among the images"
     if path.suffix.lower() not in _EXTENSIONS:
         return path, f"not {', '.join(_EXTENSIONS)}"
@@ -47,41 +49,48 @@ def in_order(folder: Path) -> Iterable[Path]:
     return sorted(folder.iterdir(), key=lambda path: path.name)
 
 
-def find(folder: Path, fits: Callable[[Path], bool]) -> Path | None:
-    """The folder, or one at most two levels below it, whose content fits: archives nest differently."""
+def nested(folder: Path) -> Iterator[Path]:
+    """The folder, then those at most two levels below it: archives nest differently."""
     if not folder.is_dir():
         raise InputError(f"The folder {folder} does not exist; correct the path or download again.")
-    level = [folder]
-    for _ in range(3):
-        for place in level:
-            if fits(place):
-                return place
-        level = [below for place in level for below in in_order(place) if below.is_dir()]
-    return None
+    yield folder
+    yield from sorted(folder.glob("*/"))
+    yield from sorted(folder.glob("*/*/"))
 
 
-def holds_files(folder: Path) -> bool:
-    """Whether it is a folder with at least one file in it."""
-    return folder.is_dir() and any(path.is_file() for path in folder.iterdir())
-
-
-def contents(folder: Path) -> str:
-    """The first few names in a folder, for a message."""
+def other_layout(folder: Path, title: str, expected: str) -> InputError:
+    """What to raise for a folder in which a dataset was not found; names the first few things in it."""
     names = [path.name for path in in_order(folder)]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "nothing"
+    found = (", ".join(names[:5]) or "nothing") + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return InputError(f"{folder} does not hold {title}: found {found}, expected {expected}.")
 
 
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that no file can have is none."""
-    return _answered(path.is_file)
+def find(folder: Path, title: str, expected: str, *names: str) -> Path:
+    """The folder, or the one :func:`nested` in it, that holds folders of these names.
+
+    Raises:
+        InputError: there is none; the message tells what was ``expected`` of the dataset ``title``.
+    """
+    for place in nested(folder):
+        if all((place / name).is_dir() for name in names):
+            return place
+    raise other_layout(folder, title, expected)
 
 
-def _answered(question: Callable[[], bool]) -> bool:
-    """The file system's answer; no to a name longer than it allows, or with a zero byte in it."""
-    try:
-        return question()
-    except (OSError, ValueError):
-        return False
+def need_folders(root: Path, title: str, names: Iterable[str], expected: str = "") -> None:
+    """Raise an InputError unless ``root`` holds a folder of each name."""
+    if missing := [name for name in names if not (root / name).is_dir()]:
+        raise InputError(f"{root} does not hold {title}: no folder {', '.join(missing)}{expected}.")
+
+
+def class_folders(root: Path, names: Collection[str], stray: str, entry: Callable[[Path], Item]) -> Iterator[Item]:
+    """An item for every file in ``root``: the ``entry`` of each image in a class's folder, and why not of the rest."""
+    for place in in_order(root):
+        files = in_order(place) if place.is_dir() else [place]
+        if place.is_dir() and place.name in names:
+            yield from (not_an_image(path) or entry(path) for path in files)
+        else:
+            yield from ((path, stray) for path in files)
 
 
 SURPLUS = "surplus cells"
@@ -117,9 +126,18 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     return rows
 
 
-def one_label_each(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str | None]]:
-    """(key, label) once per key; None where a key's rows contradict each other."""
+def read_labels(places: Iterable[Path], column: str, parts: int) -> dict[str, str | None] | None:
+    """File -> label of the CSV file that is the first of ``places`` to be there; None where none is.
+
+    A file is known by the last ``parts`` of its path, which stands in ``column``. Its label is None where its rows
+    contradict each other.
+    """
+    place = next((place for place in places if place.exists()), None)
+    if place is None:
+        return None
     found: dict[str, str | None] = {}
-    for key, label in rows:
+    for row in read_rows(place, (column, "label")):
+        key = "/".join(row[column].replace("\\", "/").strip("/").split("/")[-parts:])
+        label = row["label"].lower().removesuffix(".0")  # some programs write whole numbers as decimal ones
         found[key] = label if found.get(key, label) == label else None
-    yield from found.items()
+    return found

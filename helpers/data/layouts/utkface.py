@@ -1,12 +1,13 @@
 """UTKFace as ``jangedoo/utkface-new`` lays it out: colour faces of 200 pixels whose names are their labels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.config import AGE_RANGE, GENDERS, RACES, InputError
-from helpers.data.layouts.files import Entry, Item, contents, find, holds_files, in_order, not_an_image
+from helpers.data.layouts.files import Entry, Item, in_order, nested, not_an_image, other_layout
+from helpers.tasks import AGE_RANGE, GENDERS, RACES
+
+_LARGEST = {"age": AGE_RANGE[1], "gender": len(GENDERS) - 1, "race": len(RACES) - 1}
+"""The labels in a name, in its order, and their largest numbers."""
 
 
 def list_utkface(folder: Path) -> Iterator[Item]:
@@ -17,18 +18,21 @@ def list_utkface(folder: Path) -> Iterator[Item]:
     Raises:
         InputError: the folder has another layout.
     """
-    for kind in ("UTKFace", "crop_part1"):
-        root = find(folder, lambda place, kind=kind: holds_files(place / kind))
-        if root is None and folder.name == kind:
-            root = folder.parent
-        if root is not None:
-            break
-    else:
-        raise InputError(
-            f"{folder} does not hold UTKFace: found {contents(folder)}, expected a folder UTKFace or crop_part1."
-        )
-    for path in in_order(root / kind):
+    images = next(_places(folder), None)
+    if images is None:
+        raise other_layout(folder, "UTKFace", "a folder UTKFace or crop_part1")
+    for path in in_order(images):
         yield not_an_image(path) or parse_utkface_name(path)
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    """Where the faces may lie, the best place first."""
+    for kind in ("UTKFace", "crop_part1"):
+        for place in nested(folder):
+            if any(path.is_file() for path in place.glob(f"{kind}/*")):
+                yield place / kind
+        if folder.name == kind:
+            yield folder
 
 
 def parse_utkface_name(path: Path) -> Item:
@@ -36,11 +40,9 @@ def parse_utkface_name(path: Path) -> Item:
     parts = path.name.split(".")[0].strip().split("_")
     if len(parts) != 4:
         return path, f"name has {len(parts)} fields, not age_gender_race_time"
-    for what, text, top in zip(
-        ("age", "gender", "race"), parts, (AGE_RANGE[1], len(GENDERS) - 1, len(RACES) - 1), strict=False
-    ):
+    for (what, largest), text in zip(_LARGEST.items(), parts, strict=False):
         # isdecimal alone also takes other scripts' digits, which no file of this dataset has.
-        if not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= top):
-            return path, f"{what} in the name is not 0 to {top:g}"
+        if not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= largest):
+            return path, f"{what} in the name is not 0 to {largest:g}"
     age, gender, race = (int(text) for text in parts[:3])
-    return Entry(path, age=float(age), gender=gender, race=race)
+    return Entry(path, labels={"age": (age, age), "gender": gender, "race": race})

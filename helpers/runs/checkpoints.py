@@ -1,7 +1,5 @@
 """Checkpoints: state dicts alone, in two generations, written so that a kill at any moment leaves a whole one."""
 
-from __future__ import annotations
-
 import io
 import os
 import zipfile
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from helpers.config import InputError
+from helpers.files import InputError
 
 
 def previous(path: Path) -> Path:
@@ -60,13 +58,10 @@ def load_checkpoint(path: Path, on_damage: Callable[[str], None] = lambda line: 
         InputError: there is none, or all are damaged.
     """
     found = []
-    for place in (path, previous(path)):
-        if not place.exists():
-            continue
+    for place in filter(Path.exists, (path, previous(path))):
         try:
             with zipfile.ZipFile(place) as archive:
-                # torch.load does not look at the checksums.
-                if (bad := archive.testzip()) is not None:
+                if bad := archive.testzip():  # torch.load does not look at the checksums
                     raise zipfile.BadZipFile(f"wrong checksum of {bad}")
             state = torch.load(place, map_location="cpu", weights_only=True)
         # A bit that has changed in the archive's directory ends in whatever the readers stumble over.

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import errno
 import fcntl
 import json
-import math
 import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar
 
-from helpers.config import InputError, TrainConfig, read_json, write_file
+from helpers.config import TrainConfig
 from helpers.data.store import FaceStore
-from helpers.session.runtime import config_for, inspect_machine
+from helpers.files import InputError, read_json, write_file, write_json
+from helpers.tasks import check_classes
 
-_FREE = ("workers", "max_minutes")
-"""Knobs that may change when a run goes on: they decide how fast and how long it learns, not what."""
+FORMAT = 2
+"""Raised when what a run's folder or its checkpoints hold changes: an older run is then refused in a sentence."""
 
 
 @dataclass
@@ -34,11 +31,15 @@ class Run:
         history: one dict per finished epoch, as in ``history.jsonl``.
         echo: called with each line that goes to ``train.log``.
         writes: whether this process writes into the folder; of several that train together only one does.
+        best_path: weights of the best epoch.
+        last_path: everything needed to go on.
+        stop_path: a file that ends training after the step under way, for when there is no button and no Ctrl-C.
+        history_path, results_path: what has been learned so far, and what it reached.
     """
 
-    LAST: ClassVar = Path("checkpoints", "last.pt")
-    BEST: ClassVar = Path("checkpoints", "best.pt")
-    STOP: ClassVar = Path("stop")
+    LAST = Path("checkpoints", "last.pt")
+    BEST = Path("checkpoints", "best.pt")
+    STOP = Path("stop")
 
     folder: Path
     config: TrainConfig
@@ -46,6 +47,10 @@ class Run:
     history: list[dict] = field(default_factory=list)
     echo: Callable[[str], None] = lambda line: None
     writes: bool = True
+
+    def __post_init__(self):
+        self.best_path, self.last_path, self.stop_path = (self.folder / at for at in (self.BEST, self.LAST, self.STOP))
+        self.history_path, self.results_path = self.folder / "history.jsonl", self.folder / "results.json"
 
     @classmethod
     def start(cls, folder: Path, config: TrainConfig, store: FaceStore) -> Run:
@@ -61,15 +66,11 @@ class Run:
             return run
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         libraries = {name: version(name) for name in ("torch", "timm", "albumentations", "numpy")}
-        manifest = {
-            "store": store.identity,
-            "sources": store.manifest["sources"],
-            "drawn": store.drawn,
-            "libraries": libraries,
-        }
+        manifest = {"format": FORMAT, "store": store.identity, "drawn": store.drawn, "libraries": libraries}
+        manifest |= {name: store.manifest[name] for name in ("classes", "sources")}
         config.save(folder / "config.json")
         # Last, since its presence is what makes the folder a run.
-        write_file(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+        write_json(folder / "manifest.json", manifest)
         return cls(folder, config, manifest)
 
     @classmethod
@@ -77,9 +78,12 @@ class Run:
         """Open a run to read it.
 
         Raises:
-            InputError: there is no run, or its files are damaged.
+            InputError: there is no run, it is another version's, or its files are damaged.
         """
         manifest = read_json(folder / "manifest.json", "a training run (notebook 04 makes it)")
+        if manifest.get("format") != FORMAT:
+            raise InputError(f"{folder} was trained by another version of this project; start a run under a new name.")
+        check_classes(manifest["classes"], f"The run {folder}")
         run = cls(folder, TrainConfig.load(folder / "config.json"), manifest)
         if run.history_path.exists():
             try:
@@ -97,44 +101,26 @@ class Run:
         return (folder / "manifest.json").exists()
 
     @classmethod
-    def config_in(cls, folder: Path, name: str | None = None, /, **changes) -> TrainConfig:
-        """The config to train the run in ``folder`` with.
+    def config_in(cls, folder: Path) -> TrainConfig | None:
+        """The config of the run in ``folder``; None where there is no run."""
+        return cls.open(folder).config if cls.exists(folder) else None
 
-        A run that is there goes on with its own config and the changes; a recipe that is named is asked for as a whole,
-        but for the batch size, which may be fitted to another GPU. Where that is not the config that the run was
-        started with, training refuses it and shows the difference.
+    @contextmanager
+    def fitting(self):
+        """Where weights of a checkpoint are loaded: say so where this version of timm builds another network."""
+        try:
+            yield
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise InputError(
+                f"The checkpoints of {self.folder} do not fit the network that timm {version('timm')} builds; the run "
+                f"was started with timm {self.manifest['libraries']['timm']}: install that version."
+            ) from error
 
-        Args:
-            folder: of the run, which need not be there.
-            name: a recipe, or ``auto``; None means the run's own, and ``production`` for a new one.
-            changes: fields that are set as they are given.
-
-        Raises:
-            InputError: there is no such recipe, or a changed field is unknown or out of range.
-        """
-        machine = inspect_machine()
-        if not cls.exists(folder):
-            return config_for(machine, name or "production", **changes)
-        mine = cls.open(folder).config
-        if name in (None, "auto"):
-            return TrainConfig.from_dict(changes, mine)
-        free = {knob: getattr(mine, knob) for knob in ("batch_size", *_FREE)}
-        return config_for(machine, name, **free | changes)
-
-    @property
-    def best_path(self) -> Path:
-        """Weights of the best epoch."""
-        return self.folder / self.BEST
-
-    @property
-    def last_path(self) -> Path:
-        """Everything needed to go on."""
-        return self.folder / self.LAST
-
-    @property
-    def stop_path(self) -> Path:
-        """A file that ends training after the step under way, for when there is no button and no Ctrl-C."""
-        return self.folder / self.STOP
+    @classmethod
+    def ask_to_stop(cls, folder: Path) -> None:
+        """Ask the session that trains the run in ``folder``, or is about to, to stop after the step under way."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / cls.STOP).touch()
 
     @contextmanager
     def claim(self):
@@ -146,20 +132,14 @@ class Run:
         with open(self.folder / ".claim", "w", encoding="utf-8") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock not kept by loader processes
-            except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    self.log(f"this disk cannot keep a second session off this run ({error.strerror}); start none")
-                    yield
-                    return
+            except (BlockingIOError, PermissionError):
                 raise InputError(
                     f"The run {self.folder.name!r} is being trained by another session on this machine; stop that one "
                     "first, or start a run under another name."
                 ) from None
+            except OSError as error:
+                self.log(f"this disk cannot keep a second session off this run ({error.strerror}); start none")
             yield
-
-    @property
-    def history_path(self) -> Path:
-        return self.folder / "history.jsonl"
 
     def write_history(self) -> None:
         """Write all finished epochs; a resumed run drops lines its checkpoint does not know."""
@@ -179,15 +159,26 @@ class Run:
         if self.history and self.writes:
             best = next(row for row in reversed(self.history) if row["best"])
             results = about | {"epochs": len(self.history), "best": best, "last": self.history[-1]}
-            write_file(self.folder / "results.json", json.dumps(_finite(results), indent=1, allow_nan=False) + "\n")
+            write_json(self.results_path, results)
+
+    @property
+    def title(self) -> str:
+        """What its figures are called."""
+        return f"Run {self.folder.name}{' (drawn faces)' if self.manifest['drawn'] else ''}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has used up its epochs or its patience, as far as the results tell."""
+        return self.results_path.exists() and read_json(self.results_path, "what training reached")["finished"]
 
     def read_metrics(self) -> dict:
-        """What evaluation and export have measured so far."""
-        return read_json(self.folder / "metrics.json", "measured results (notebook 05 makes them)")
+        """What evaluation and export have measured so far, by their sections."""
+        path = self.folder / "metrics.json"
+        return read_json(path, "measured results") if path.exists() else {}
 
-    def write_metrics(self, metrics: dict) -> None:
-        """Write ``metrics.json``; what is not a number, or not bounded, is null there."""
-        write_file(self.folder / "metrics.json", json.dumps(_finite(metrics), indent=1, allow_nan=False) + "\n")
+    def write_metrics(self, section: str, metrics: dict) -> None:
+        """Put a section into ``metrics.json`` and leave the others as they are."""
+        write_json(self.folder / "metrics.json", self.read_metrics() | {section: metrics})
 
     def check_store(self, store: FaceStore) -> None:
         """Raise an InputError unless the run was trained on the faces of ``store``.
@@ -201,19 +192,12 @@ class Run:
             )
 
     def _check_same(self, config: TrainConfig, store: FaceStore) -> None:
-        free = {name: getattr(config, name) for name in _FREE}
-        mine, wanted = dataclasses.asdict(dataclasses.replace(self.config, **free)), dataclasses.asdict(config)
-        changed = [f"{name} {mine[name]!r} -> {wanted[name]!r}" for name in mine if mine[name] != wanted[name]]
+        wanted, free = config.flat(), TrainConfig.knobs(resumable=True)
+        mine = {name: value for name, value in self.config.flat().items() if name not in free}
+        changed = [f"{name} {value!r} -> {wanted[name]!r}" for name, value in mine.items() if value != wanted[name]]
         if changed:
             raise InputError(
                 f"The run {self.folder.name!r} was started with another config ({'; '.join(changed)}); set it back to "
                 f"go on with it, or start a run under another name."
             )
         self.check_store(store)
-
-
-def _finite(tree):
-    """The tree with None in place of numbers that JSON does not know."""
-    if isinstance(tree, dict):
-        return {name: _finite(value) for name, value in tree.items()}
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

@@ -1,14 +1,12 @@
 """TensorBoard's view of a run, for those who want it."""
 
-from __future__ import annotations
-
 import shutil
 
-from helpers.config import InputError
-from helpers.training.run import Run
+from helpers.files import InputError
+from helpers.runs.run import Run
 
 
-class Board:
+class TensorBoardLogger:
     """Writes a run's history for TensorBoard into ``<run>/tensorboard``; hang ``on_epoch`` on ``fit``.
 
     The history is the one record: the view is written anew from it when a run goes on.
@@ -23,15 +21,13 @@ class Board:
         except ImportError as error:
             raise InputError("TensorBoard is not installed; run: pip install tensorboard.") from error
         self._make = SummaryWriter
-        self._writer = None
         self._written = 0
 
     def on_epoch(self, run: Run) -> None:
         """Write the epochs that are not there yet: every number of the history under ``train``, ``val`` or ``run``."""
-        if self._writer is None:
-            folder = run.folder / "tensorboard"
-            shutil.rmtree(folder, ignore_errors=True)
-            self._writer = self._make(str(folder))
+        if not self._written:
+            shutil.rmtree(run.folder / "tensorboard", ignore_errors=True)
+            self._writer = self._make(run.folder / "tensorboard")
         for row in run.history[self._written :]:
             for name, value in row.items():
                 if isinstance(value, int | float) and name != "epoch":

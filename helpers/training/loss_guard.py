@@ -1,7 +1,5 @@
 """Sees a loss that is no number or explodes, without making the device wait at each step."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections import deque
@@ -17,20 +15,21 @@ EXPLODED = 20.0
 _ENOUGH = 5  # losses of which a median tells something
 
 
-class Watch:
-    """Keeps the losses and gradient norms of the last steps on the device until they are looked at.
+class LossGuard:
+    """Keeps the losses and gradient norms of the last steps on the device until they are checked.
 
     Args:
         device: where losses are computed.
         norms: whether a norm that is no number is an error; with loss scaling it only skips the step, now and then.
 
     Attributes:
-        level: the lowest that the median of the last losses has been.
+        lowest: the lowest that the median of the last losses has been.
     """
 
     def __init__(self, device: torch.device, norms: bool):
         self._kept = torch.zeros(EVERY, 2, device=device)
-        self._norms, self._steps, self.level = norms, [], math.inf
+        self._norms, self.lowest = norms, math.inf
+        self._steps: list[int] = []
         self._recent: deque[float] = deque(maxlen=EVERY)
 
     def add(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
@@ -39,11 +38,16 @@ class Watch:
         self._steps.append(step)
 
     @property
+    def last(self) -> int | None:
+        """The last step that was kept and is not checked yet."""
+        return self._steps[-1] if self._steps else None
+
+    @property
     def full(self) -> bool:
-        """Whether it is time to look."""
+        """Whether it is time to check."""
         return len(self._steps) == EVERY
 
-    def look(self, together=lambda kept: kept) -> tuple[int, str] | None:
+    def check(self, together=lambda kept: kept) -> tuple[int, str] | None:
         """Look at what was kept and forget it.
 
         Args:
@@ -59,11 +63,11 @@ class Watch:
                 return step, f"the loss is {loss}"
             if self._norms and not math.isfinite(norm):
                 return step, f"the gradient is {norm}"
-            if loss > EXPLODED * self.level:
-                return step, f"the loss is {loss:.3g} where it was {self.level:.3g}"
+            if loss > EXPLODED * self.lowest:
+                return step, f"the loss is {loss:.3g} where it was {self.lowest:.3g}"
         if len(steps) == EVERY and 2 * sum(not math.isfinite(norm) for _, norm in kept) > EVERY:
             return steps[0], "most gradients from here on are no numbers in float16"
         self._recent.extend(loss for loss, _ in kept)
         if len(self._recent) >= _ENOUGH:
-            self.level = min(self.level, statistics.median(self._recent))
+            self.lowest = min(self.lowest, statistics.median(self._recent))
         return None

@@ -1,0 +1,60 @@
+"""Measures of the table of predictions, pure functions of it; each with its count and its 95 % interval."""
+
+import numpy as np
+import pandas as pd
+
+from helpers.config import CRITERIA
+from helpers.data.audit import SPLITS
+from helpers.metrics import difference
+from helpers.tasks import TASKS, Task
+
+
+def measure(table: pd.DataFrame) -> dict:
+    """All measures of a run.
+
+    Args:
+        table: as :func:`helpers.evaluation.predictions.write_predictions` gives it.
+
+    Returns:
+        ``split -> task -> measure`` over all datasets; each task also has ``by_dataset`` and ``by_part``. ``gap`` is
+        the measure of its criterion's task in training minus validation. A task that no row of a split carries is left
+        out of that split.
+    """
+    metrics: dict = {split: {} for split in SPLITS if (table["split"] == split).any()}
+    for name, task in TASKS.items():
+        known = table[task.known(task.read(table))]
+        training = task.read(known[known["split"] == "train"])
+        usual = task.usual(training) if len(training) else float("nan")
+        for split, rows in known.groupby("split"):
+            metrics[str(split)][name] = _measure(rows, task, usual)
+    judged = TASKS[CRITERIA["gap"].task]
+    pair = [metrics.get(split, {}).get(judged.name) for split in ("train", "validation")]
+    return metrics | ({"gap": difference(*(found[judged.measure] for found in pair))} if all(pair) else {})
+
+
+def _measure(table: pd.DataFrame, task: Task, usual: float) -> dict:
+    """The task's measures over rows that carry its label, and the same ``by_dataset`` and ``by_part`` of one."""
+
+    def measures(rows: pd.DataFrame) -> dict:
+        return task.measures(task.read(rows), rows[f"{task.name}_answer"].to_numpy(), usual)
+
+    datasets = {name: measures(rows) for name, rows in table.groupby("dataset")}
+    parts = {" ".join(names): measures(rows) for names, rows in table.groupby(["dataset", "part"])}
+    return measures(table) | {"by_dataset": datasets, "by_part": parts}
+
+
+def summary(metrics: dict) -> pd.DataFrame:
+    """The main measures as a table to read: split, dataset, measure, value with its interval, count."""
+    lines = []
+    for split in SPLITS:
+        for name, found in metrics.get(split, {}).items():
+            task = TASKS[name]
+            parts = found["by_dataset"] | ({"all": found} if len(found["by_dataset"]) > 1 else {}) | found["by_part"]
+            for dataset, part in parts.items():
+                one = part[task.measure]
+                value, low, high = (
+                    np.nan if one[key] is None else one[key] * task.scale for key in ("value", "low", "high")
+                )
+                shown = f"{value:.1f}{task.unit}", f"{low:.1f} to {high:.1f}"
+                lines.append((split, dataset, task.title, *shown, one["n"]))
+    return pd.DataFrame(lines, columns=["split", "dataset", "measure", "value", "95 % interval", "faces"])

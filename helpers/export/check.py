@@ -1,0 +1,55 @@
+"""Proof that the exported file answers as the trained network does."""
+
+import numpy as np
+import torch
+
+from helpers.data.store import FaceStore
+from helpers.export.graph import open_session
+from helpers.runs.run import Run
+from helpers.tasks import TASKS
+from helpers.training.model import Reader
+from helpers.training.predict import load_best
+
+ROWS = 256
+"""Validation faces per task on which the exported file is compared with PyTorch."""
+
+_ALONE = 16  # faces that are also given one by one
+
+
+def check_graph(run: Run, store: FaceStore) -> dict:
+    """Compare ``model.onnx`` with the best epoch's network, on faces at their own sizes, in batches and one by one.
+
+    Returns:
+        ``difference``: the largest absolute one, in probability, or in years over 100; ``agreement``: the share of
+        equal classes.
+
+    Raises:
+        InputError: the run has no complete epoch, or was trained on other faces.
+    """
+    run.check_store(store)
+    reader, session = Reader(load_best(run)).eval(), open_session(run.folder / "model.onnx")
+    faces = [store.image(row) for row in store.fixed_sample("validation", ROWS)]
+    sizes: dict[tuple, list[np.ndarray]] = {}
+    for face in faces:
+        sizes.setdefault(face.shape, []).append(face)
+    worst, equal = 0.0, list[bool]()
+    for batch in [np.stack(group) for group in sizes.values()]:
+        difference, same = _compared(reader, session, batch)
+        worst, equal = max(worst, difference), [*equal, *same]
+    for face in faces[:_ALONE]:  # these have been counted above
+        worst = max(worst, _compared(reader, session, face[None])[0])
+    exact = {"value": worst, "low": worst, "high": worst, "n": len(faces)}  # a maximum has no interval
+    return {"difference": exact, "agreement": float(np.mean(equal))}
+
+
+def _compared(reader: Reader, session, batch: np.ndarray) -> tuple[float, list[bool]]:
+    """The largest difference over a batch, and of each class that was answered whether both say the same."""
+    with torch.inference_mode():
+        wanted = [output.numpy() for output in reader(torch.from_numpy(batch))]
+    worst, equal = 0.0, list[bool]()
+    for task, want, got in zip(TASKS.values(), wanted, session.run(list(TASKS), {"faces": batch}), strict=True):
+        # What is no number differs without bound, where a maximum would pass it by.
+        worst = max(worst, float(np.nan_to_num(np.abs(want - got), nan=np.inf).max()) / task.parity_unit)
+        if task.classes:
+            equal += (want.argmax(axis=1) == got.argmax(axis=1)).tolist()
+    return worst, equal

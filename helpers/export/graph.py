@@ -1,0 +1,88 @@
+"""The best epoch as one ONNX file with preprocessing inside."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import torch
+
+from helpers.files import InputError
+from helpers.runs.run import Run
+from helpers.tasks import TASKS
+from helpers.training.model import Reader
+from helpers.training.predict import load_best
+from helpers.training.pretrained import FACES
+
+
+def export_graph(run: Run) -> Path:
+    """Write ``model.onnx`` of the best epoch; it appears only once it has passed onnx's checker.
+
+    The graph takes ``faces``, uint8 RGB (B, H, W, 3) with B, H and W free, and gives what each task exports under the
+    task's name: ``emotion`` (B, 7) and ``gender`` (B, 2) probabilities, ``age`` (B,) years.
+
+    Raises:
+        InputError: the run has no complete epoch, or its graph cannot be exported.
+    """
+    path, partial = run.folder / "model.onnx", run.folder / ".model.onnx.partial"
+    try:
+        model = _trace(Reader(load_best(run)).eval(), run.config.model.backbone)
+        onnx.helper.set_model_props(model, _about(run))
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, str(partial))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    run.log(f"exported {path.name}")
+    return path
+
+
+def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """ONNX Runtime on the CPU with a fixed number of threads."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _trace(reader: Reader, backbone: str) -> onnx.ModelProto:
+    free = {axis: torch.export.Dim(name) for axis, name in enumerate(("B", "H", "W"))}
+    example = torch.zeros(2, 50, 60, 3, dtype=torch.uint8)  # sizes that differ, so that none is taken for a constant
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                reader, (example,), dynamo=True, input_names=["faces"], output_names=list(TASKS),
+                dynamic_shapes=(free,), external_data=False, verbose=False,
+            )  # fmt: skip
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise InputError(f"The backbone {backbone!r} cannot be exported to ONNX: {error}.") from error
+    assert program is not None, "only an older way of exporting returns nothing"
+    return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter warns of, which are its own internals."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _about(run: Run) -> dict[str, str]:
+    """The file's metadata: the classes, the terms of the data, and where the network is from."""
+    model, sources = run.config.model, run.manifest["sources"]
+    return {
+        **{name: ",".join(task.classes) or task.unit.strip() for name, task in TASKS.items()},
+        "backbone": model.backbone,
+        "terms_of_the_data": "; ".join(f"{name}: {source['terms']}" for name, source in sources.items()),
+        "started_from": FACES.terms if model.weights == "faces" else model.weights,
+        "trained_on": ",".join(sources) + (" (drawn faces)" if run.manifest["drawn"] else ""),
+    }

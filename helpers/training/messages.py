@@ -1,0 +1,64 @@
+"""What training says of itself, in sentences."""
+
+import torch
+
+from helpers.config import CRITERIA, TrainConfig
+from helpers.tasks import TASKS
+from helpers.training.model import parameter_counts
+from helpers.training.state import Training
+
+
+def describe_start(training: Training) -> str:
+    """What is trained, on what and how, and where it begins."""
+    config, faces, processes = training.config, training.faces, training.accelerator.num_processes
+    total, trainable = parameter_counts(training.model)
+    text = f"{'go on at' if training.step else 'start with'} step {training.step} of "
+    text += f"{faces.steps * config.schedule.epochs} on {training.device}"
+    text += f" in {processes} processes" if processes > 1 else ""
+    text += f" in {str(training.precision or torch.float32).removeprefix('torch.')}; {config.model.backbone} with "
+    text += f"{total:,} parameters, {trainable:,} of them trainable; {len(faces.train)} training and "
+    text += f"{len(faces.validation)} validation faces"
+    kept, size = faces.store.manifest["knobs"]["max_side"], config.model.img_size
+    if size > kept:
+        text += (
+            f"; they are stored with {kept} pixels a side at most, and enlarged to img_size = {size}: to use what the "
+            f"files hold, pack them again with max_side = {size}"
+        )
+    return text
+
+
+def describe_epoch(row: dict) -> str:
+    """One epoch of the history in a line."""
+    parts = [f"epoch {row['epoch']}", f"loss {row['train_loss']:.3f} / {row['val_loss']:.3f} (train / validation)"]
+    for task in TASKS.values():
+        if (value := row[f"val_{task.key}"]) is not None:
+            parts.append(f"{task.brief} {task.scale * value:.{task.digits}f}{task.unit}")
+    if row.get("gpu_temperature") is not None:
+        parts.append(f"GPU {row['gpu_temperature']} °C")
+    if row.get("gpu_slowed_by"):
+        parts.append(f"slowed down by {row['gpu_slowed_by']}")
+    return ", ".join(parts) + (", best so far" if row["best"] else "")
+
+
+def gap_advice(history: list[dict], config: TrainConfig) -> str:
+    """What to change, in a sentence, where the gap has passed its bound or twice that in the last epoch; else nothing.
+
+    Args:
+        history: of the run; what has been said of an earlier epoch is not said again.
+    """
+    bound, augmentation = CRITERIA["gap"].bound, config.augmentation
+    *before, points = [100 * (row["gap"] or 0.0) for row in history]
+    if points <= bound or any(points <= 2 * bound or earlier > 2 * bound for earlier in before if earlier > bound):
+        return ""
+    raised = f"augment (now {augmentation.augment:g}), mix_probability ({augmentation.mix_probability:g}) or "
+    raised += f"dropout_in ({config.model.dropout_in:g})"
+    if points <= 2 * bound:
+        return (
+            f"the gap is {points:.0f} points: the network begins to learn its training faces by heart; in the next run "
+            f"raise {raised}"
+        )
+    return (
+        f"the gap is {points:.0f} points: the network has learned its training faces by heart; stop here, since the "
+        f"best epoch is kept, and start a run with more {raised}, a higher weight_decay (now "
+        f"{config.optimiser.weight_decay:g}), a smaller backbone, or more data"
+    )

@@ -1,0 +1,70 @@
+"""Several processes that train together, and the threads of one."""
+
+import os
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+
+
+def make_accelerator(heads_alone: bool) -> Accelerator:
+    """Device and processes of this session. Precision is the step's own affair.
+
+    Args:
+        heads_alone: whether there are epochs in which the backbone gets no gradient.
+    """
+    cpu = not torch.cuda.is_available()  # Apple's MPS has no float64 to sum losses in
+    # Several processes wait for the gradient of every parameter unless they are told to look which ones come.
+    options = DistributedDataParallelKwargs(find_unused_parameters=heads_alone)
+    return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[options])
+
+
+def agreed(accelerator: Accelerator, value) -> Any:
+    """What the main process says, in every process."""
+    return value if accelerator.num_processes == 1 else broadcast_object_list([value])[0]
+
+
+def any_of(accelerator: Accelerator, value: bool) -> bool:
+    """Whether it is true in any process."""
+    if accelerator.num_processes == 1:
+        return value
+    return bool(accelerator.reduce(torch.tensor(float(value), device=accelerator.device), "sum") > 0)
+
+
+_KEPT: list = []
+"""What was trained in several processes, kept until the process ends.
+
+Freed at once, gloo's destructor waits for its thread while that waits for the interpreter's lock to free the last
+message: seen as a hang with torch 2.11.
+"""
+
+
+def end(accelerator: Accelerator, trained) -> None:
+    """Let the processes part, after the last of them is done with ``trained``."""
+    if accelerator.num_processes > 1:
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
+        _KEPT.append(trained)
+
+
+def cpu_threads(device: torch.device, processes: int = 1) -> int:
+    """Threads to compute with: on a CPU this process's part of all cores that it may use; the loader shares them.
+
+    That is a tenth faster than one less. The number does not follow ``workers``, since sums over another number of
+    threads differ in their last bit.
+    """
+    cores = len(os.sched_getaffinity(0))
+    return max(1, cores // processes) if device.type == "cpu" else torch.get_num_threads()
+
+
+@contextmanager
+def computing_with(threads: int):
+    """Compute with so many threads, and with as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
