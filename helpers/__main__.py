@@ -64,7 +64,7 @@ def preview(args: argparse.Namespace, workspace: Workspace) -> None:
 def train(args: argparse.Namespace, workspace: Workspace) -> None:
     """04: train, or go on with a run where it stopped."""
     from helpers.runs.run import Run
-    from helpers.runs.tensorboard import TensorBoardLogger
+    from helpers.runs.tensorboard import log_to_tensorboard
     from helpers.training.loop import fit
 
     folder = _run_folder(args, workspace)
@@ -74,8 +74,7 @@ def train(args: argparse.Namespace, workspace: Workspace) -> None:
         from helpers.training.estimate import estimate
 
         print(estimate(config, store, folder, bar("Trying out")))
-    board = TensorBoardLogger() if args.tensorboard else None
-    hooks = {"on_epoch": board.on_epoch, "on_close": board.finish} if board else {}
+    hooks = {"on_open": log_to_tensorboard, "on_epoch": log_to_tensorboard} if args.tensorboard else {}
     run = fit(config, store, folder, on_step=EpochBars(config.schedule.epochs), on_log=tqdm.write, **hooks)
     if run.writes and not run.history:
         print(f"The run {run.folder} has no complete epoch yet; run the same command again to go on.")

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,65 +45,56 @@ AGE_AGREEMENT = 5.0
 """Years within which the ages of copies of one face count as one age."""
 
 
-class _Named:
-    """The names of a task's first measure."""
+class _Task:
+    """What both kinds of tasks share.
 
-    name: str
+    Attributes:
+        name: in tables, files and knobs.
+        weight: default factor of its loss.
+        key: its first measure in histories and knobs, such as ``age_mae``.
+        title, brief: the same in words, such as ``age error``; in fewer words an accuracy goes without saying.
+        columns: of the table of faces, which hold its label.
+        groups: in which faces are counted.
+    """
+
     measure: str
     word: str
 
-    @property
-    def key(self) -> str:
-        """In histories and knobs, such as ``age_mae``."""
-        return f"{self.name}_{self.measure}"
+    def __init__(self, name: str, weight: float, columns: tuple[str, ...], groups: tuple[str, ...]):
+        self.name, self.weight, self.columns, self.groups = name, weight, columns, groups
+        self.key, self.title = f"{name}_{self.measure}", f"{name} {self.word}"
+        self.brief = self.title.removesuffix(" accuracy")
 
-    @property
-    def title(self) -> str:
-        """In words, such as ``age error``."""
-        return f"{self.name} {self.word}"
+    def interpreted(self, output: Tensor) -> Any:
+        """What :meth:`loss` takes of the head's output; once for all labels of a mixed batch."""
+        return output
 
-    @property
-    def brief(self) -> str:
-        """In fewer words: an accuracy goes without saying."""
-        return self.title.removesuffix(" accuracy")
+    def exported(self, answer: Tensor) -> Tensor:
+        """What the exported graph gives of an answer."""
+        return answer
 
 
-@dataclass(frozen=True)
-class Classes(_Named):
-    """A task whose answer is one of some classes.
+class Classes(_Task):
+    """A task whose answer is one of some classes, which are its groups.
 
     A label is a code, int (N,): the place in ``classes``, or UNKNOWN. An output is a row of logits; an answer is
     log-probabilities, float32 (N, C); a decision is the most probable class.
 
     Attributes:
-        name: in tables, files and knobs.
         classes: in the order of their codes.
         words: other spellings, in small letters -> the name in ``classes``.
         focal: whether the focal term and the class weights apply to its loss.
-        weight: default factor of its loss.
     """
-
-    name: str
-    classes: tuple[str, ...]
-    words: Mapping[str, str] = field(default_factory=dict, hash=False)
-    focal: bool = False
-    weight: float = 1.0
 
     storage = "int8"
     unknown = UNKNOWN
     measure, word, larger_is_better = "accuracy", "accuracy", True
-    unit, scale, digits = " %", 100.0, 1
+    unit, scale = " %", 100.0
     parity_unit = 1.0
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of the table of faces that hold its label."""
-        return (self.name,)
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The groups in which faces are counted: its classes."""
-        return self.classes
+    def __init__(self, name: str, classes: tuple[str, ...], words=None, focal: bool = False, weight: float = 1.0):
+        super().__init__(name, weight, columns=(name,), groups=classes)
+        self.classes, self.words, self.focal = classes, words or {}, focal
 
     def code(self, word: str) -> int | None:
         """The class by its name, in any of the usual spellings; None where there is no such class."""
@@ -170,10 +159,6 @@ class Classes(_Named):
         """What the exported graph gives: probabilities, (B, C)."""
         return answer.exp()
 
-    def interpreted(self, output: Tensor) -> Any:
-        """What :meth:`loss` takes of the head's output; once for all labels of a mixed batch."""
-        return output
-
     def loss(self, interpreted: Tensor, labels: Tensor, knobs: Any, class_weights: Tensor | None = None) -> Tensor:
         """Smoothed cross-entropy of each row, (B,); focal, and weighted by class, where the task is.
 
@@ -197,11 +182,7 @@ class Classes(_Named):
         """What ``measure`` is the mean of: whether each decision is right, (N,)."""
         return decisions == labels
 
-    def usual(self, labels: np.ndarray) -> float:
-        """The decision of someone who never looks: the most frequent class of known labels."""
-        return float(np.bincount(labels).argmax())
-
-    def measures(self, labels: np.ndarray, decisions: np.ndarray, usual: float) -> dict:
+    def measures(self, labels: np.ndarray, decisions: np.ndarray, training: np.ndarray) -> dict:
         """All measures of known labels with their intervals, see :func:`helpers.metrics.classification`."""
         from helpers.metrics import classification
 
@@ -213,40 +194,26 @@ class Classes(_Named):
         return columns | {f"p_{name}": np.exp(answers[:, code]) for code, name in enumerate(self.classes)}
 
 
-@dataclass(frozen=True)
-class Years(_Named):
-    """A task whose answer is an age.
+class Years(_Task):
+    """A task whose answer is an age, counted in decades.
 
     A label is an interval of years, float (N, 2): the lowest and the highest age that it may be. A known year has both
     equal; an unknown age is NaN. Wherever a label meets an answer it stands for the age in it that is nearest to the
     answer: what lies in the interval is right. An output is one number or a row of logits, one for each year from 0 on;
     an answer is years within AGE_RANGE, float32 (N,), and so is a decision.
-
-    Attributes:
-        name: in tables, files and knobs.
-        weight: default factor of its loss.
     """
 
-    name: str
-    weight: float = 1.0
-
     focal = False
-    classes = ()
+    classes: tuple[str, ...] = ()
     storage = "float32"
-    unknown = (float("nan"), float("nan"))
+    unknown = (math.nan, math.nan)
     measure, word, larger_is_better = "mae", "error", False
-    unit, scale, digits = " years", 1.0, 1
+    unit, scale = " years", 1.0
     parity_unit = 100.0
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of the table of faces that hold its label."""
-        return f"{self.name}_low", f"{self.name}_high"
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The groups in which faces are counted: decades."""
-        return tuple(f"{start}s" for start in range(0, AGE_BINS, 10))
+    def __init__(self, name: str, weight: float = 1.0):
+        decades = tuple(f"{start}s" for start in range(0, AGE_BINS, 10))
+        super().__init__(name, weight, columns=(f"{name}_low", f"{name}_high"), groups=decades)
 
     def parse(self, text: str) -> tuple[float, float]:
         """The interval that a cell of a table names.
@@ -317,10 +284,6 @@ class Years(_Named):
         """The mean of two answers."""
         return (first + second) / 2
 
-    def exported(self, answer: Tensor) -> Tensor:
-        """What the exported graph gives: years, (B,)."""
-        return answer
-
     def interpreted(self, output: Tensor) -> Any:
         """What :meth:`loss` takes of the head's output, that and its years; once for all labels of a mixed batch."""
         return output, self._years(output)
@@ -347,14 +310,13 @@ class Years(_Named):
         """What ``measure`` is the mean of: each answer's distance from its label in years, (N,)."""
         return np.abs(self._errors(labels, decisions))
 
-    def usual(self, labels: np.ndarray) -> float:
-        """The decision of someone who never looks: the median of known labels' middles."""
-        return float(np.median(labels.mean(axis=1)))
-
-    def measures(self, labels: np.ndarray, decisions: np.ndarray, usual: float) -> dict:
-        """Mean error ``mae``, ``bias``, and ``median_mae``, the error of always saying ``usual``; with intervals."""
+    def measures(self, labels: np.ndarray, decisions: np.ndarray, training: np.ndarray) -> dict:
+        """Mean error ``mae``, ``bias``, and ``median_mae``, the error of always saying training's median; each with its
+        interval.
+        """
         from helpers.metrics import mean
 
+        usual = float(np.median(training.mean(axis=1))) if len(training) else math.nan
         return {
             "mae": mean(self.scores(labels, decisions)),
             "bias": mean(self._errors(labels, decisions)),

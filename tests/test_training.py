@@ -16,7 +16,7 @@ from helpers.data.store import pack
 from helpers.files import InputError
 from helpers.runs.checkpoints import load_checkpoint, save_checkpoint
 from helpers.runs.run import Run
-from helpers.runs.tensorboard import TensorBoardLogger
+from helpers.runs.tensorboard import log_to_tensorboard
 from helpers.session.gpu import Gpu
 from helpers.training import loop as loop_module
 from helpers.training import predict as predict_module
@@ -372,11 +372,10 @@ def test_a_hot_gpu_stands_in_the_history_and_in_the_log(store, tiny_config, tmp_
 def test_tensorboard_shows_the_history_and_nothing_else_after_a_resume(trained, tmp_path):
     run = Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
     whole, run.history = run.history, run.history[:1]
-    board = TensorBoardLogger()
-    board.on_epoch(run)
+    log_to_tensorboard(run)
     run.history = whole
-    board.finish(run)
-    TensorBoardLogger().finish(run)  # the run goes on in another process
+    log_to_tensorboard(run)
+    log_to_tensorboard(run)  # the run goes on in another process
     found = EventAccumulator(str(run.folder / "tensorboard")).Reload()
     assert {"loss/train", "loss/val", "emotion_accuracy/val", "age_mae/train", "run/lr"} <= set(found.Tags()["scalars"])
     for tag, name in (("loss/val", "val_loss"), ("run/lr", "lr")):
@@ -384,10 +383,10 @@ def test_tensorboard_shows_the_history_and_nothing_else_after_a_resume(trained, 
         assert points == [(row["epoch"], pytest.approx(row[name])) for row in whole]
 
 
-def test_without_tensorboard_its_switch_is_refused_in_one_sentence(monkeypatch):
+def test_without_tensorboard_its_switch_is_refused_in_one_sentence(store, tiny_config, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match="TensorBoard is not installed; run: pip install tensorboard"):
-        TensorBoardLogger()
+        fit(tiny_config, store, tmp_path / "run", on_open=log_to_tensorboard)
 
 
 def test_a_technique_that_does_not_exist_is_refused_before_anything_is_written(store, tiny_config, tmp_path):

@@ -20,8 +20,8 @@ from helpers.runs.compare import runs_table
 from helpers.runs.run import Run
 from helpers.session import workspace as workspace_module
 from helpers.session.workspace import Workspace
-from helpers.training import compiling, objective
 from helpers.training import loop as loop_module
+from helpers.training import objective
 from helpers.training import state as state_module
 from helpers.training.loop import fit
 from helpers.training.loss_guard import EVERY, LossGuard
@@ -155,7 +155,7 @@ def test_where_the_network_cannot_be_compiled_it_learns_without(store, tiny_conf
 
         return forward
 
-    monkeypatch.setattr(compiling.torch, "compile", compiled)
+    monkeypatch.setattr(state_module.torch, "compile", compiled)
     lines = []
     config = tiny_config.replace(compile="on")
     run = fit(config, store, tmp_path / "run", on_log=lines.append)
@@ -367,3 +367,13 @@ def test_float16_trains_with_loss_scaling_and_its_scale_is_in_the_checkpoint(sto
     assert [row["val_loss"] for row in fit(config, store, tmp_path / "other").history] == [
         row["val_loss"] for row in run.history
     ]
+
+
+def test_a_run_goes_on_where_the_precision_is_another_gpu_s(store, tiny_config, tmp_path, monkeypatch):
+    # Begun on a T4 with float16 and its scale, gone on with on an A100 in bfloat16, and back.
+    config, kinds = tiny_config.replace(epochs=3), iter([torch.float16, torch.bfloat16, torch.float16])
+    for epochs in (1, 2, 3):
+        kind = next(kinds)
+        monkeypatch.setattr(state_module, "precision_on", lambda device, choice, kind=kind: kind)
+        run = fit(config.replace(max_minutes=1e-6), store, tmp_path / "run")
+        assert len(run.history) == epochs

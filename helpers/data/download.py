@@ -5,6 +5,7 @@ import shutil
 import time
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from helpers.config import SAMPLE_FACES, PackConfig
@@ -50,7 +51,10 @@ def fetch_all(
 
         folders = write_sample_faces(folder / "sample_faces", drawn, progress=progress)
         return {name: folders[name] for name in sources} | mine, []
-    known, folders, problems = _known_folders(folder / PATHS_FILE), {}, []
+    known: dict[str, Path] = {}
+    with suppress(InputError):  # the file is missing, or no longer right
+        known = load_paths(folder / PATHS_FILE)
+    folders, problems = {}, []
     for name, source in sources.items():
         try:
             place = fetch(name)
@@ -137,14 +141,6 @@ def _own_table(path: str) -> Path:
     if not path.lower().endswith(".csv"):
         raise InputError(f"Your own faces are named as {path!r}, but the path of a .csv file was expected.")
     return checked_place(OWN, Path(os.path.expanduser(path)), "The CSV file of your own faces")
-
-
-def _known_folders(path: Path) -> dict[str, Path]:
-    """What a paths file names; nothing where it is missing or no longer right."""
-    try:
-        return load_paths(path)
-    except InputError:
-        return {}
 
 
 def _short(error: Exception) -> str:

@@ -4,8 +4,6 @@ Training samples each pixel of the network's picture once, from where a rotated,
 it: so a whole batch is warped where the network runs, in the one interpolation that resizing needs anyway.
 """
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -48,7 +46,7 @@ def draw_warps(rng: np.random.Generator, count: int, **most: tuple[float, float]
     _, angle, scale, shift = np.where(drawn, largest * amounts, 0.0)
     angle, zoom, mirror = np.deg2rad(angle), 1 + scale, np.where(drawn[0], -1.0, 1.0)
     # The direction of a shift takes the draw that a flip has no use for; -1 to 1 is two shares wide.
-    way = math.pi * amounts[0]
+    way = np.pi * amounts[0]
     across = np.stack([mirror * np.cos(angle) / zoom, -np.sin(angle) / zoom, 2 * shift * np.cos(way)], axis=1)
     down = np.stack([mirror * np.sin(angle) / zoom, np.cos(angle) / zoom, 2 * shift * np.sin(way)], axis=1)
     return np.stack([across, down], axis=1).astype(np.float32)

@@ -28,15 +28,15 @@ class Face:
     Attributes:
         encoded: JPEG or PNG bytes that decode to upright RGB or grey.
         sha: SHA-256 of the RGB pixels.
-        height, width: of the encoded picture, in pixels.
         likeness: difference hash and thumbnail, see :func:`helpers.data.twins.likeness`.
+        height, width: of the encoded picture, in pixels.
     """
 
     encoded: bytes
     sha: str
+    likeness: tuple[np.uint64, np.ndarray]
     height: int
     width: int
-    likeness: tuple[np.uint64, np.ndarray]
 
 
 def read_face(encoded: bytes, max_side: int | None = None) -> Face:
@@ -75,8 +75,7 @@ def read_face(encoded: bytes, max_side: int | None = None) -> Face:
         encoded = cv2.imencode(".jpg", pixels[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))[1].tobytes()
     elif not plain:
         encoded = cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
-    height, width = pixels.shape[:2]
-    return Face(encoded, digest.hexdigest(), height, width, alike)
+    return Face(encoded, digest.hexdigest(), alike, *pixels.shape[:2])
 
 
 def reduce(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -147,7 +147,9 @@ class FaceBatches(Dataset):
         shapes = tuple((len(group), *size) for size, group in sizes.items())
         pixels = torch.from_numpy(np.concatenate([face.reshape(-1) for group in sizes.values() for _, face in group]))
         warps = torch.from_numpy(self.augmenter.warps(len(rows))) if self.augmenter else None
-        labels = {task: torch.from_numpy(_wide(values[ordered])) for task, values in self._labels.items()}
+        labels = {task: torch.from_numpy(values[ordered]) for task, values in self._labels.items()}
+        # Codes are widened to torch's indices; years stay as they are.
+        labels = {task: found.long() if found.dtype == torch.int8 else found for task, found in labels.items()}
         known = {task: int(rows_with[together].sum()) for task, rows_with in self._known.items()}
         return Batch(step, torch.from_numpy(ordered), pixels, shapes, warps, labels, self.shrink_to or 0, known)
 
@@ -181,11 +183,6 @@ def make_loader(batches: FaceBatches, sampler, workers: int) -> DataLoader:
     """A loader that hands each (step, rows) of the sampler to a worker whole and gives its batch back unchanged."""
     return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=workers, worker_init_fn=_quiet_worker,
                       pin_memory=torch.cuda.is_available())  # fmt: skip
-
-
-def _wide(labels: np.ndarray) -> np.ndarray:
-    """Codes as torch's indices, int64; years stay as they are."""
-    return labels.astype(np.int64) if labels.dtype == np.int8 else labels
 
 
 def _quiet_worker(_: int) -> None:

@@ -250,9 +250,8 @@ def twin_pictures(store: FaceStore) -> tuple[list[np.ndarray], list[str]]:
 
 def describe(faces: pd.DataFrame) -> list[str]:
     """What is known of each row of ``FaceStore.faces``, in a few words."""
-    labels = [(task, task.read(faces)) for task in TASKS.values()]
-    known = [(task, found, task.known(found)) for task, found in labels]
+    labels = [(task, found := task.read(faces), task.known(found)) for task in TASKS.values()]
     return [
-        ", ".join(task.describe(found[row]) for task, found, here in known if here[row]) or "no label"
+        ", ".join(task.describe(found[row]) for task, found, known in labels if known[row]) or "no label"
         for row in range(len(faces))
     ]

@@ -14,7 +14,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 HASH_BITS, CORRELATION = 8, 0.97
-_THUMBNAIL = 32
 _BANDS = HASH_BITS + 1
 """Two hashes that differ in 8 bits agree in at least one of 9 bands, so only faces that share a band are compared."""
 
@@ -29,7 +28,7 @@ def likeness(pixels: np.ndarray) -> tuple[np.uint64, np.ndarray]:
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     bits = np.packbits(cells[:, 1:] > cells[:, :-1])
-    return bits.view(np.uint64)[0], cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return bits.view(np.uint64)[0], cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA)
 
 
 def twin_groups(shas: np.ndarray, hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:

@@ -24,19 +24,18 @@ def measure(table: pd.DataFrame) -> dict:
     for name, task in TASKS.items():
         known = table[task.known(task.read(table))]
         training = task.read(known[known["split"] == "train"])
-        usual = task.usual(training) if len(training) else float("nan")
         for split, rows in known.groupby("split"):
-            metrics[str(split)][name] = _measure(rows, task, usual)
+            metrics[str(split)][name] = _measure(rows, task, training)
     judged = TASKS[CRITERIA["gap"].task]
     pair = [metrics.get(split, {}).get(judged.name) for split in ("train", "validation")]
     return metrics | ({"gap": difference(*(found[judged.measure] for found in pair))} if all(pair) else {})
 
 
-def _measure(table: pd.DataFrame, task: Task, usual: float) -> dict:
+def _measure(table: pd.DataFrame, task: Task, training: np.ndarray) -> dict:
     """The task's measures over rows that carry its label, and the same ``by_dataset`` and ``by_part`` of one."""
 
     def measures(rows: pd.DataFrame) -> dict:
-        return task.measures(task.read(rows), rows[f"{task.name}_answer"].to_numpy(), usual)
+        return task.measures(task.read(rows), rows[f"{task.name}_answer"].to_numpy(), training)
 
     datasets = {name: measures(rows) for name, rows in table.groupby("dataset")}
     parts = {" ".join(names): measures(rows) for names, rows in table.groupby(["dataset", "part"])}
@@ -52,9 +51,7 @@ def summary(metrics: dict) -> pd.DataFrame:
             parts = found["by_dataset"] | ({"all": found} if len(found["by_dataset"]) > 1 else {}) | found["by_part"]
             for dataset, part in parts.items():
                 one = part[task.measure]
-                value, low, high = (
-                    np.nan if one[key] is None else one[key] * task.scale for key in ("value", "low", "high")
-                )
+                value, low, high = task.scale * np.array([one[key] for key in ("value", "low", "high")], float)
                 shown = f"{value:.1f}{task.unit}", f"{low:.1f} to {high:.1f}"
                 lines.append((split, dataset, task.title, *shown, one["n"]))
     return pd.DataFrame(lines, columns=["split", "dataset", "measure", "value", "95 % interval", "faces"])

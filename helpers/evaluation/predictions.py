@@ -10,7 +10,7 @@ from helpers.data.store import FaceStore
 from helpers.runs.run import Run
 from helpers.session.progress import Progress, silent
 from helpers.tasks import LABELS, TASKS
-from helpers.training.predict import Predictions, load_best, predict
+from helpers.training.predict import load_best, predict
 
 SAMPLE_ROWS = 5000
 """Fixed training rows per task, without augmentation, on which the train-validation gap of the verdict is measured."""
@@ -33,23 +33,16 @@ def write_predictions(
     """
     run.check_store(store)
     model = load_best(run).to("cuda" if torch.cuda.is_available() else "cpu")
-    tables = []
+    tables, labels = [], [name for label in LABELS.values() for name in label.columns]
     for split in SPLITS:
         rows = store.fixed_sample("train", SAMPLE_ROWS) if split == "train" else store.rows(split)
         if len(rows):
             flip, workers = model.flip_test, run.config.data.workers
             found = predict(model, store, rows, flip=flip, workers=workers, progress=progress(split))
-            tables.append(_table(found, store, split))
+            table = store.faces.iloc[rows][["dataset", "part", "name", *labels]].reset_index(drop=True)
+            answers = {k: v for name, task in TASKS.items() for k, v in task.columns_of(found.answers[name]).items()}
+            tables.append(table.assign(split=split, row=rows, **answers))
     table = pd.concat(tables, ignore_index=True)
     table.to_parquet(run.folder / "predictions.parquet", index=False)
     run.log(f"{len(table)} predictions were written")
     return table
-
-
-def _table(found: Predictions, store: FaceStore, split: str) -> pd.DataFrame:
-    labels = [name for label in LABELS.values() for name in label.columns]
-    table = store.faces.iloc[found.rows][["dataset", "part", "name", *labels]].reset_index(drop=True)
-    table.insert(0, "split", split)
-    table.insert(1, "row", found.rows)
-    answers = {k: v for name, task in TASKS.items() for k, v in task.columns_of(found.answers[name]).items()}
-    return table.assign(**answers)

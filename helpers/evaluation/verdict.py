@@ -9,12 +9,6 @@ from helpers.config import CRITERIA, Criterion
 from helpers.metrics import Measure, proportion
 from helpers.tasks import TASKS
 
-_OF_THE_FILE = {
-    "onnx": ("difference", "checker and PyTorch on validation faces"),
-    "latency": ("milliseconds", "one CPU thread, the whole graph"),
-}
-"""Criteria of the exported file, which drawn faces may pass: the measure in its section, and what it is measured on."""
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -37,18 +31,13 @@ def verdict(metrics: dict, drawn: bool) -> list[Finding]:
         metrics: a run's ``metrics.json``, by its sections.
         drawn: whether any of the run's faces are drawn.
     """
-    evaluation, export = (metrics.get(section, {}) for section in ("evaluation", "export"))
     findings = []
-    for name, criterion in CRITERIA.items():
-        of_faces, note = name not in _OF_THE_FILE, _OF_THE_FILE.get(name, ("", ""))[1]
+    for criterion in CRITERIA.values():
+        (section, name), note = criterion.where, criterion.note
+        measure = metrics.get(section, {}).get(name)
         if criterion.reference:
-            parts = evaluation.get("test", {}).get(criterion.task, {}).get("by_dataset", {})
-            measure, note = _pooled(parts, criterion)
-        elif of_faces:
-            measure, note = evaluation.get(name), f"{TASKS[criterion.task].title}, training minus validation"
-        else:
-            measure = export.get(_OF_THE_FILE[name][0])
-        findings.append(_judge(criterion, measure, drawn and of_faces, note))
+            measure, note = _pooled((measure or {}).get(criterion.task, {}).get("by_dataset", {}), criterion)
+        findings.append(_judge(criterion, measure, drawn and bool(criterion.task), note))
     return findings
 
 

@@ -33,23 +33,14 @@ def check_graph(run: Run, store: FaceStore) -> dict:
     for face in faces:
         sizes.setdefault(face.shape, []).append(face)
     worst, equal = 0.0, list[bool]()
-    for batch in [np.stack(group) for group in sizes.values()]:
-        difference, same = _compared(reader, session, batch)
-        worst, equal = max(worst, difference), [*equal, *same]
-    for face in faces[:_ALONE]:  # these have been counted above
-        worst = max(worst, _compared(reader, session, face[None])[0])
+    for number, group in enumerate([*sizes.values(), *([face] for face in faces[:_ALONE])]):
+        batch = np.stack(group)
+        with torch.inference_mode():
+            wanted = [output.numpy() for output in reader(torch.from_numpy(batch))]
+        for task, want, got in zip(TASKS.values(), wanted, session.run(list(TASKS), {"faces": batch}), strict=True):
+            # What is no number differs without bound, where a maximum would pass it by.
+            worst = max(worst, float(np.nan_to_num(np.abs(want - got), nan=np.inf).max()) / task.parity_unit)
+            if task.classes and number < len(sizes):  # those that are given alone have been counted
+                equal += (want.argmax(axis=1) == got.argmax(axis=1)).tolist()
     exact = {"value": worst, "low": worst, "high": worst, "n": len(faces)}  # a maximum has no interval
     return {"difference": exact, "agreement": float(np.mean(equal))}
-
-
-def _compared(reader: Reader, session, batch: np.ndarray) -> tuple[float, list[bool]]:
-    """The largest difference over a batch, and of each class that was answered whether both say the same."""
-    with torch.inference_mode():
-        wanted = [output.numpy() for output in reader(torch.from_numpy(batch))]
-    worst, equal = 0.0, list[bool]()
-    for task, want, got in zip(TASKS.values(), wanted, session.run(list(TASKS), {"faces": batch}), strict=True):
-        # What is no number differs without bound, where a maximum would pass it by.
-        worst = max(worst, float(np.nan_to_num(np.abs(want - got), nan=np.inf).max()) / task.parity_unit)
-        if task.classes:
-            equal += (want.argmax(axis=1) == got.argmax(axis=1)).tolist()
-    return worst, equal

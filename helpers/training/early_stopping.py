@@ -10,12 +10,12 @@ class EarlyStopping:
     """Compares the epochs' validation measures.
 
     Args:
-        run: names the measure, the patience in epochs and the least gain that counts.
+        run: names the measure and the least gain that counts.
 
     Attributes:
         score: of the best epoch, its measure (larger is better) and its negative validation loss; None before one.
         best: the measure that the next gain is counted from.
-        wait: epochs without a gain of ``min_delta``.
+        wait: epochs without a gain of ``min_delta``; training ends where they reach the patience.
     """
 
     def __init__(self, run: RunConfig):
@@ -23,11 +23,6 @@ class EarlyStopping:
         self._sign = 1.0 if any(t.key == run.select_by and t.larger_is_better for t in TASKS.values()) else -1.0
         self.score: list[float] | None = None
         self.best, self.wait = -math.inf, 0
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the patience is used up."""
-        return self.wait >= self._run.patience
 
     def update(self, row: dict) -> bool:
         """Take in an epoch's line of the history; returns whether it is the best. A tie goes to the lower loss."""

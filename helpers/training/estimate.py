@@ -55,8 +55,8 @@ class Estimate:
         total = 0.0
         for epoch in range(first_epoch, config.schedule.epochs):
             size = size_at(epoch, config.model.img_size, config.schedule)
-            nearest = min(self.seconds_per_step, key=lambda tried, size=size: abs(tried - size))  # that was tried
-            total += self.steps * self.seconds_per_step[nearest] + self.seconds_between
+            _, step = min((abs(tried - size), seconds) for tried, seconds in self.seconds_per_step.items())
+            total += self.steps * step + self.seconds_between
         return total
 
     def describe(self, first_epoch: int = 0) -> str:
@@ -110,8 +110,7 @@ def probe(config: TrainConfig, store: FaceStore, progress: Progress = silent) ->
             seconds[size] = _usual(np.diff(times))
         between = _measuring(training)
     progress(len(sizes) * each, len(sizes) * each)
-    gpus = read_gpus()
-    return Estimate(config, training.faces.steps, seconds, between, gpus[0].name if gpus else "")
+    return Estimate(config, training.faces.steps, seconds, between, next((gpu.name for gpu in read_gpus()), ""))
 
 
 def _usual(steps: np.ndarray) -> float:

@@ -31,8 +31,7 @@ def launch(
         InputError: a process could not go on; its output, printed above, says why.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "config.json"
-        config.save(path)
+        config.save(path := Path(scratch) / "config.json")
         words = ["-m", "helpers", "train", "--faces", store.folder.name, "--save_dir", str(folder.parent)]
         words += ["--run", folder.name, "--config", str(path), *options]
         environment = os.environ | {"FACE_WORKSPACE": str(store.folder.parent.parent)}

@@ -10,8 +10,7 @@ from helpers.data.loaders import Batch, draw_seed
 from helpers.data.store import FaceStore
 from helpers.runs.run import Run
 from helpers.tasks import TASKS
-from helpers.training.compiling import uncompile_where_it_fails
-from helpers.training.memory import cut_when_out_of_memory, parts_of
+from helpers.training.fallbacks import cut_when_out_of_memory, parts_of, uncompile_where_it_fails
 from helpers.training.mixing import mix
 from helpers.training.predict import predict
 from helpers.training.processes import agreed
@@ -94,12 +93,9 @@ def validate(training: Training) -> dict:
                 labels = [(1.0, predictions.labels)]
                 losses = training.objective.sums(predictions.outputs, labels)
                 row |= training.objective.means(name, training.objective.stacked(losses))
+        judged = TASKS[CRITERIA["gap"].task].key
+        pair = row[f"train_{judged}"], row[f"val_{judged}"]
+        row |= {"gap": None if None in pair else pair[0] - pair[1]}
         rate, size = training.optimizer.param_groups[-1]["lr"], training.size_of(training.epoch - 1)
-        row |= {"gap": gap(row), "step": training.step, "lr": rate, "size": size}
+        row |= {"step": training.step, "lr": rate, "size": size}
     return agreed(training.accelerator, row)
-
-
-def gap(row: dict) -> float | None:
-    """The gap that the criterion judges, of a line of the history: a measure on training faces minus validation's."""
-    pair = [row[f"{name}_{TASKS[CRITERIA['gap'].task].key}"] for name in ("train", "val")]
-    return None if None in pair else pair[0] - pair[1]

@@ -32,6 +32,14 @@ class LossGuard:
         self._steps: list[int] = []
         self._recent: deque[float] = deque(maxlen=EVERY)
 
+    def state_dict(self) -> dict:
+        """What a checkpoint holds of it."""
+        return {"lowest": self.lowest}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self.lowest = state["lowest"]
+
     def add(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
         """Keep a step's loss and gradient norm, both scalars on the device."""
         self._kept[len(self._steps)] = torch.stack([loss.detach().float(), norm.detach().float()])

@@ -12,8 +12,8 @@ def describe_start(training: Training) -> str:
     """What is trained, on what and how, and where it begins."""
     config, faces, processes = training.config, training.faces, training.accelerator.num_processes
     total, trainable = parameter_counts(training.model)
-    text = f"{'go on at' if training.step else 'start with'} step {training.step} of "
-    text += f"{faces.steps * config.schedule.epochs} on {training.device}"
+    begin, end = "go on at" if training.step else "start with", faces.steps * config.schedule.epochs
+    text = f"{begin} step {training.step} of {end} on {training.device}"
     text += f" in {processes} processes" if processes > 1 else ""
     text += f" in {str(training.precision or torch.float32).removeprefix('torch.')}; {config.model.backbone} with "
     text += f"{total:,} parameters, {trainable:,} of them trainable; {len(faces.train)} training and "
@@ -32,7 +32,7 @@ def describe_epoch(row: dict) -> str:
     parts = [f"epoch {row['epoch']}", f"loss {row['train_loss']:.3f} / {row['val_loss']:.3f} (train / validation)"]
     for task in TASKS.values():
         if (value := row[f"val_{task.key}"]) is not None:
-            parts.append(f"{task.brief} {task.scale * value:.{task.digits}f}{task.unit}")
+            parts.append(f"{task.brief} {task.scale * value:.1f}{task.unit}")
     if row.get("gpu_temperature") is not None:
         parts.append(f"GPU {row['gpu_temperature']} °C")
     if row.get("gpu_slowed_by"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import timm
@@ -27,6 +27,9 @@ class FaceModel(nn.Module):
     Preprocessing (resize, scale, normalise) is part of the network, so evaluation and the exported graph cannot differ
     in it; training does the same after its loader has reduced faces larger than the network's size.
 
+    Attributes:
+        frozen: while it is set the backbone, the statistics of its BatchNorm too, stays as it is and the heads learn.
+
     Args:
         backbone: of timm, without a classifier.
         features: how many it gives.
@@ -44,7 +47,7 @@ class FaceModel(nn.Module):
         for name in ("mean", "std"):
             values = torch.tensor(backbone.pretrained_cfg[name]) * 255.0
             self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
-        self.backbone, self._frozen = backbone, False
+        self.backbone, self.frozen = backbone, False
         self.heads = nn.ModuleDict(
             {name: _head(features, task.outputs(config.age_head), config) for name, task in TASKS.items()}
         )
@@ -59,18 +62,14 @@ class FaceModel(nn.Module):
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Preprocessed pixels to each head's output, (B, outputs), by task; see :mod:`helpers.tasks`."""
-        with torch.no_grad() if self._frozen else nullcontext():
+        with torch.no_grad() if self.frozen else nullcontext():
             features = self.backbone.forward_head(self.backbone.forward_features(pixels), pre_logits=True)
         return {task: head(features) for task, head in self.heads.items()}
-
-    def freeze_backbone(self, frozen: bool) -> None:
-        """Leave the backbone, the statistics of its BatchNorm too, as it is while the heads learn; or end that."""
-        self._frozen = frozen
 
     def train(self, mode: bool = True) -> FaceModel:
         """Into training or evaluation mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
-        self.backbone.train(mode and not self._frozen)
+        self.backbone.train(mode and not self.frozen)
         return self
 
 
@@ -120,7 +119,7 @@ def create_model(config: ModelConfig, sizes: Iterable[int] = (), fetch_weights: 
             "connect to the internet and run again, or start from random weights with weights = 'none' and a learning "
             f"rate of {STARTS['none']['lr']:g}."
         ) from error
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         raise InputError(
             f"timm cannot build the backbone {config.backbone!r} for faces of {config.img_size} pixels "
             f"({_first(error)}); choose another backbone or img_size."
@@ -132,14 +131,11 @@ def create_model(config: ModelConfig, sizes: Iterable[int] = (), fetch_weights: 
 def _create_backbone(config: ModelConfig, pretrained: bool) -> Any:
     """A backbone without a classifier; one that is built for a size of picture is told ours, and that it may change."""
     about: Any = timm.models.get_pretrained_cfg(config.backbone)
-    told: list[dict] = [{"img_size": config.img_size, "dynamic_img_size": True}, {"img_size": config.img_size}]
-    for options in [*told, {}] if about is not None and about.fixed_input_size else [{}]:
-        try:
-            return timm.create_model(config.backbone, pretrained=pretrained, num_classes=0, **options)
-        except TypeError:  # it knows no such option
-            if not options:
-                raise
-    raise AssertionError("the last way has no options")
+    sized: dict[str, Any] = {"img_size": config.img_size} if about is not None and about.fixed_input_size else {}
+    if sized:
+        with suppress(TypeError):  # not all of them can change it
+            return timm.create_model(config.backbone, pretrained, num_classes=0, **sized, dynamic_img_size=True)
+    return timm.create_model(config.backbone, pretrained, num_classes=0, **sized)
 
 
 @torch.no_grad()
@@ -196,11 +192,5 @@ def _head(features: int, outputs: int, config: ModelConfig) -> nn.Sequential:
     # Small: training starts from even probabilities and the mean age instead of random guesses to unlearn.
     nn.init.normal_(last.weight, std=0.01)
     nn.init.zeros_(last.bias)
-    return nn.Sequential(
-        nn.Dropout(config.dropout_in),
-        hidden,
-        nn.BatchNorm1d(HEAD_WIDTH),
-        nn.ReLU(),
-        nn.Dropout(config.dropout_hidden),
-        last,
-    )
+    first, second = nn.Dropout(config.dropout_in), nn.Dropout(config.dropout_hidden)
+    return nn.Sequential(first, hidden, nn.BatchNorm1d(HEAD_WIDTH), nn.ReLU(), second, last)

@@ -74,8 +74,7 @@ def predict(
 
     ``flip`` also looks at each face's mirror image.
     """
-    device = next(model.parameters()).device
-    training = model.training
+    device, training = next(model.parameters()).device, model.training
     model.eval()
     loader = plain_loader(store, rows, BATCH_SIZE, workers)
     done, outputs, mirrored, labels = [], [], [], []

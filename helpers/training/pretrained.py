@@ -27,11 +27,10 @@ class Pretrained:
 
 
 FACES = Pretrained(
-    url="https://github.com/sb-ai-lab/EmotiEffLib/raw/main/models/pretrained_faces/state_vggface2_enet2.pt",
-    blob="be6ad8550fc0043d1ee90553eee654252167322a",
-    backbone="tf_efficientnet_b2",
-    terms="pretrained on VGGFace2, whose images are for non-commercial research only",
-)
+    "https://github.com/sb-ai-lab/EmotiEffLib/raw/main/models/pretrained_faces/state_vggface2_enet2.pt",
+    "be6ad8550fc0043d1ee90553eee654252167322a", "tf_efficientnet_b2",
+    "pretrained on VGGFace2, whose images are for non-commercial research only",
+)  # fmt: skip
 """EmotiEffLib's EfficientNet-B2, trained to tell the people of VGGFace2 apart."""
 
 

@@ -135,8 +135,7 @@ class TrainingSession:
         if not minutes or self.training.step == self._first:  # one epoch at least, so that each session gets on
             return False
         last = done[-1]["minutes"] - (done[-2]["minutes"] if len(done) > 1 else 0.0)
-        late = agreed(self.training.accelerator, (time.monotonic() - self._opened) / 60 + last > minutes)
-        if late:
+        if late := agreed(self.training.accelerator, (time.monotonic() - self._opened) / 60 + last > minutes):
             self.run.log(f"{minutes:g} minutes are used up; start again to go on")
         return late
 

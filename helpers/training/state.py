@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from timm.utils import ModelEmaV3
+from torch import nn
 from torch.utils.data import DataLoader
 
 from helpers.config import TrainConfig
@@ -15,7 +17,6 @@ from helpers.data.loaders import EpochSampler, train_loader
 from helpers.data.store import FaceStore
 from helpers.files import InputError
 from helpers.tasks import TASKS
-from helpers.training.compiling import compiled
 from helpers.training.early_stopping import EarlyStopping
 from helpers.training.loss_guard import LossGuard
 from helpers.training.model import FaceModel, create_model
@@ -51,11 +52,12 @@ class Training:
     Attributes:
         config: how it learns.
         faces: from what.
-        accelerator: device and processes.
+        accelerator, device: processes, and where this one learns.
         log: called with what the user should know.
         model: the network itself.
         wrapped, network: the same as several processes share it, and as a step calls it, perhaps compiled.
         ema: a moving average of its weights, or None.
+        measured: the network that is measured and kept: with averaged weights where the config has them.
         optimizer, rates, scaler: AdamW, its learning rates by step, and the loss scale of float16.
         precision: the type that the network computes in, None for float32.
         objective: the loss.
@@ -69,12 +71,13 @@ class Training:
     """
 
     def __init__(self, config: TrainConfig, faces: TrainingFaces, model: FaceModel, accelerator: Accelerator):
-        device = accelerator.device
+        self.device = device = accelerator.device
         self.config, self.faces, self.accelerator = config, faces, accelerator
         self.log: Callable[[str], None] = lambda line: None
         # The layout that faces come in; it halves a step's time on a CPU.
         self.model: FaceModel = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = ModelEmaV3(model, config.optimiser.ema, use_warmup=True) if config.optimiser.ema else None
+        self.measured: FaceModel = self.ema.module if self.ema else self.model
         self.optimizer = make_optimizer(model.backbone, model.heads, config.optimiser)
         self.rates = make_rates(self.optimizer, config.schedule, config.optimiser.lr, faces.steps)
         self.wrapped = accelerator.prepare_model(model)
@@ -90,11 +93,6 @@ class Training:
         self.loss_sums = torch.zeros(len(TASKS), 2, dtype=torch.float64, device=device)
 
     @property
-    def device(self) -> torch.device:
-        """Where it learns."""
-        return self.accelerator.device
-
-    @property
     def epoch(self) -> int:
         """How many epochs are done."""
         return self.step // self.faces.steps
@@ -107,12 +105,7 @@ class Training:
     @property
     def finished(self) -> bool:
         """Whether the epochs or the patience are used up."""
-        return self.epoch >= self.config.schedule.epochs or self.early_stopping.exhausted
-
-    @property
-    def measured(self) -> FaceModel:
-        """The network that is measured and kept: with averaged weights where the config has them."""
-        return self.ema.module if self.ema else self.model
+        return self.epoch >= self.config.schedule.epochs or self.early_stopping.wait >= self.config.run.patience
 
     def autocast(self) -> AbstractContextManager:
         """Where the network computes in the session's precision."""
@@ -128,7 +121,7 @@ class Training:
         ``size`` replaces the pixels a side that the schedule says.
         """
         config = self.config
-        self.model.freeze_backbone(self.epoch < config.schedule.head_epochs)
+        self.model.frozen = self.epoch < config.schedule.head_epochs
         self.wrapped.train()
         return train_loader(
             self.faces.store, self.faces.train, config.data, config.augmentation, seed=config.run.seed,
@@ -138,33 +131,25 @@ class Training:
 
     def state_dict(self) -> dict:
         """What a checkpoint holds: tensors, numbers, text, lists and dicts."""
-        return {
-            "model": self.model.state_dict(),
-            "ema": self.ema.module.state_dict() if self.ema else None,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "guard": self.guard.lowest,
-            "early_stopping": self.early_stopping.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "history": self.history,
-            "loss_sums": self.loss_sums.cpu(),
-            "accumulation": self.accumulation,
-        }
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return parts | {name: getattr(self, name) for name in _NUMBERS} | {"loss_sums": self.loss_sums.cpu()}
 
     def load_state_dict(self, state: dict) -> None:
         """Go on from what :meth:`state_dict` gave; raises a RuntimeError where the network is another one."""
-        self.model.load_state_dict(state["model"])
-        if self.ema:
-            self.ema.module.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"] and self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
-        self.guard.lowest = state["guard"]
-        self.early_stopping.load_state_dict(state["early_stopping"])
-        self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+        for name, part in self._parts().items():
+            if state[name]:  # a GPU that needs no loss scaling has left no scale to one that does
+                part.load_state_dict(state[name])
+        for name in _NUMBERS:
+            setattr(self, name, state[name])
         self.loss_sums.copy_(state["loss_sums"])
-        self.accumulation = state["accumulation"]
+
+    def _parts(self) -> dict[str, Any]:
+        """What has a state of its own."""
+        parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler, "guard": self.guard}
+        return parts | {"early_stopping": self.early_stopping} | ({"ema": self.ema.module} if self.ema else {})
+
+
+_NUMBERS = ("step", "seconds", "history", "accumulation")
 
 
 def build(config: TrainConfig, store: FaceStore, *, fetch_weights: bool = True) -> Training:
@@ -201,3 +186,12 @@ def precision_on(device: torch.device, choice: str) -> torch.dtype | None:
     if choice == "float16" and device.type != "cuda":
         raise InputError("The field 'precision' is 'float16', which needs a GPU; set it to 'auto'.")
     return {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(choice)
+
+
+def compiled(network: nn.Module, choice: str, device: torch.device) -> nn.Module | Callable:
+    """The network, compiled where the knob ``compile`` says so: ``on``, or ``auto`` on GPUs from Ampere on."""
+    ampere = device.type == "cuda" and torch.cuda.get_device_capability()[0] >= 8
+    if choice == "off" or (choice == "auto" and not ampere):
+        return network
+    torch._dynamo.reset()  # its limit of variants counts those of earlier runs in the same kernel
+    return torch.compile(network, dynamic=False)  # one variant for each size of face

@@ -9,7 +9,7 @@ from helpers import plots
 from helpers.config import TrainConfig
 from helpers.files import InputError
 from helpers.runs.run import Run
-from helpers.runs.tensorboard import TensorBoardLogger
+from helpers.runs.tensorboard import log_to_tensorboard
 from helpers.session.progress import EpochBars
 from helpers.session.workspace import Workspace
 
@@ -30,7 +30,7 @@ class LiveTraining:
     """
 
     def __init__(self, config: TrainConfig, workspace: Workspace, board: bool = False):
-        self._workspace, self._board = workspace, TensorBoardLogger() if board else None
+        self._workspace, self._board = workspace, board
         self._shown, self._copied = None, time.monotonic()
         self.hooks = {
             "on_open": self._draw, "on_step": EpochBars(config.schedule.epochs), "on_epoch": self._draw,
@@ -39,6 +39,8 @@ class LiveTraining:
 
     def _draw(self, run: Run) -> None:
         """Draw the curves again in place."""
+        if self._board:
+            log_to_tensorboard(run)
         if not run.history:
             return
         picture = plots.curves(run.history, run.title)
@@ -46,21 +48,16 @@ class LiveTraining:
             self._shown = display(picture, display_id=True)
         else:
             self._shown.update(picture)
-        if self._board:
-            self._board.on_epoch(run)
 
     def _keep(self, run: Run) -> None:
         if time.monotonic() - self._copied > COPY_EVERY:
-            self._copy(run)
+            self.close(run)
 
     def close(self, run: Run) -> None:
-        """Copy what there is of the run, when training ended with an error too."""
-        if self._board:
-            self._board.finish(run)
-        self._copy(run)
+        """Copy what there is of the run to the archive, when training ended with an error too.
 
-    def _copy(self, run: Run) -> None:
-        """Copy the run to the archive; where that fails the run is safe on this machine, and the work goes on."""
+        Where that fails the run is safe on this machine, and the work goes on.
+        """
         try:
             self._workspace.save(run.folder)
         except InputError as error:

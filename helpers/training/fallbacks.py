@@ -1,4 +1,4 @@
-"""When the device's memory runs out: the batch is cut into parts whose gradients are added up."""
+"""When a step fails: out of memory its batch is cut into parts, and it goes on uncompiled where compiling fails."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 
 from helpers.data.loaders import Batch
 from helpers.files import InputError
@@ -81,3 +82,20 @@ def _hopeless(training: Training, batch: Batch, said: str) -> InputError | None:
         f"The GPU is out of memory even with {what}; close what else uses it, or choose a smaller img_size (now "
         f"{config.model.img_size}) or backbone."
     )
+
+
+def uncompile_where_it_fails(step: Callable) -> Callable:
+    """Let a training step go on without torch.compile, more slowly, where that fails."""
+
+    @functools.wraps(step)
+    def uncompiling(training: Training, batch: Batch) -> None:
+        try:
+            return step(training, batch)
+        except TorchDynamoException as error:
+            problem = type(error).__name__
+        training.network = training.wrapped
+        training.optimizer.zero_grad()
+        training.log(f"torch.compile failed ({problem}): training goes on without it, more slowly")
+        return step(training, batch)
+
+    return uncompiling
