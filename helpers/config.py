@@ -270,7 +270,7 @@ class TrainConfig:
         """Knob -> value."""
         return {name: value for part in dataclasses.asdict(self).values() for name, value in part.items()}
 
-    def replace(self, **values) -> TrainConfig:
+    def replace(self, /, **values) -> TrainConfig:
         """This config with some knobs set.
 
         Raises:

@@ -98,9 +98,9 @@ class Classes(_Task):
 
     def code(self, word: str) -> int | None:
         """The class by its name, in any of the usual spellings; None where there is no such class."""
-        word = word.strip().lower()
+        word, names = word.strip().lower(), [name.lower() for name in self.classes]
         word = self.words.get(word, word)
-        return self.classes.index(word) if word in self.classes else None
+        return names.index(word) if word in names else None
 
     def parse(self, text: str) -> int:
         """The class that a cell of a table names, by its word or code.

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.config import LossConfig
 from helpers.files import InputError
 from helpers.tasks import (
     AGE,
@@ -227,7 +228,7 @@ def test_a_task_of_a_known_kind_is_one_line():
     glasses = Classes("glasses", ("no", "yes"), {"0": "no", "1": "yes"}, weight=0.3)
     assert (glasses.key, glasses.title, glasses.columns) == ("glasses_accuracy", "glasses accuracy", ("glasses",))
     assert glasses.parse("1.0") == 1 and glasses.outputs("number") == 2
-    loss = glasses.loss(torch.zeros(3, 2), torch.tensor([0, 1, 1]), focal_alpha=9, focal_gamma=2, label_smoothing=0)
+    loss = glasses.loss(torch.zeros(3, 2), torch.tensor([0, 1, 1]), LossConfig(focal_alpha=9.0, label_smoothing=0.0))
     assert torch.allclose(loss, torch.full((3,), math.log(2))), "the focal knobs are for tasks that are focal"
 
 

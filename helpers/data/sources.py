@@ -90,22 +90,21 @@ _RESEARCH = "non-commercial research only, not to be passed on"
 
 SOURCES = {
     "fer2013": Source("FER2013", "msambare/fer2013", "emotion", 35_887, 50, "Database Contents License",
-                      "the emotion criterion cannot be judged", lambda folder, _: list_fer2013(folder)),
+        "the emotion criterion cannot be judged", lambda folder, _: list_fer2013(folder)),
     "utkface": Source("UTKFace", "jangedoo/utkface-new", "age, gender", 23_708, 300, "non-commercial research only",
-                      "age and gender are not learned", lambda folder, _: list_utkface(folder)),
+        "age and gender are not learned", lambda folder, _: list_utkface(folder)),
     "rafdb": Source("RAF-DB", "shuvoalok/raf-db-dataset", "emotion", 15_339, 200, _RESEARCH,
-                    "the emotion criterion cannot be judged", lambda folder, _: list_rafdb(folder)),
+        "the emotion criterion cannot be judged", lambda folder, _: list_rafdb(folder)),
     "affectnet": Source("AffectNet subset", "noamsegal/affectnet-training-data", "emotion", 29_042, 250, _RESEARCH,
-                        "emotion is learned from fewer faces",
-                        lambda folder, knobs: list_affectnet(folder, knobs.affectnet_labels)),
+        "emotion is learned from fewer faces", lambda folder, knobs: list_affectnet(folder, knobs.affectnet_labels)),
 }  # fmt: skip
 """The datasets on Kaggle. Images are counted; the megabytes are those that the seed of this project states."""
 
 OWN = "own"
 """The name of a user's own faces where they are given without one."""
 
-OWN_SOURCE = Source("your own faces", "a CSV file", "any", 0, 0, "your own", "they are not learned",
-                    lambda table, _: list_own(table))  # fmt: skip
+OWN_SOURCE = Source("your own faces", "a CSV file", "any", 0, 0, "your own",
+    "they are not learned", lambda table, _: list_own(table))  # fmt: skip
 
 
 def source_of(name: str, place: Path | None = None) -> Source:
