@@ -84,7 +84,7 @@ def test_a_damaged_manifest_is_told_and_the_store_is_packed_anew_once_it_is_dele
     packed = pack(sample_folders, tmp_path / "faces")
     manifest = packed.folder / "manifest.json"
     manifest.write_text(manifest.read_text()[:100])
-    with pytest.raises(InputError, match="correct or delete that file"):
+    with pytest.raises(InputError, match="fix or delete it"):
         pack(sample_folders, tmp_path / "faces")
     manifest.unlink()
     assert pack(sample_folders, tmp_path / "faces").identity == store.identity

@@ -171,15 +171,16 @@ class Augmenter:
         self.strength = strength
         used = techniques(leave_out) if strength > 0 else {}
         self._warps = {name: (t.probability, t.limit * strength) for name, t in used.items() if t.build is None}
-        self._transforms = [technique for technique in used.values() if technique.build is not None]
-        self._probabilities = np.array([technique.probability for technique in self._transforms])
+        # Names, since the techniques' own functions cannot travel to loader processes that do not fork.
+        self._names = [name for name, technique in used.items() if technique.build is not None]
+        self._probabilities = np.array([TECHNIQUES[name].probability for name in self._names])
         self._random, self._numpy_random = random.Random(0), np.random.Generator(np.random.PCG64(0))
 
     def prepare(self, sides: Iterable[int]) -> None:
         """Build the transforms for faces of these sizes now: processes that fork from this one need not."""
         for side in sides:
-            for technique in self._transforms:
-                _build(technique, self.strength, _rounded(side))
+            for name in self._names:
+                _build(name, self.strength, _rounded(side))
 
     def reseed(self, seed: int) -> None:
         """Make all later draws a function of ``seed``."""
@@ -193,8 +194,8 @@ class Augmenter:
     def __call__(self, face: np.ndarray) -> np.ndarray:
         """Everything but the warps: a face, uint8 RGB (H, W, 3), as another of the same shape."""
         side = _rounded(max(face.shape[:2]))
-        for number in np.flatnonzero(self._numpy_random.random(len(self._transforms)) < self._probabilities):
-            transform = _build(self._transforms[number], self.strength, side)
+        for number in np.flatnonzero(self._numpy_random.random(len(self._names)) < self._probabilities):
+            transform = _build(self._names[number], self.strength, side)
             transform.set_random_state(self._numpy_random, self._random)
             face = transform(image=face)["image"]
         return face
@@ -210,8 +211,9 @@ def _rounded(side: int) -> int:
 
 
 @cache
-def _build(technique: Technique, strength: float, side: int) -> A.BasicTransform:
+def _build(name: str, strength: float, side: int) -> A.BasicTransform:
     """The transform of a technique, surely applied, for faces of a size."""
+    technique = TECHNIQUES[name]
     assert technique.build, "a warp is no transform"
     return technique.build(technique.limit * strength, 1.0, side)
 
