@@ -29,7 +29,7 @@ from helpers.runs.run import Run
 from helpers.tasks import AGE_CENTRE, AGE_SPREAD, TASKS, UNKNOWN
 from helpers.training.estimate import probe
 from helpers.training.loop import fit, train_step
-from helpers.training.model import FaceModel, create_model
+from helpers.training.model import FaceModel, create_model, parameter_counts
 from helpers.training.predict import load_best, predict
 from helpers.training.processes import computing_with, cpu_threads
 from helpers.training.schedule import size_at
@@ -53,6 +53,24 @@ SWITCHES: dict[str, dict] = {
     "the seed's dropout": {"dropout_in": 0.5, "dropout_hidden": 0.4},
 }
 """``production`` with one thing changed: what it does without, or what it leaves out."""
+
+_TENTH = {"lr": 2e-3, "backbone_lr": 0.1, "layer_decay": 0.9, "head_epochs": 1}
+_EVEN = {"lr": 1e-3, "backbone_lr": 1.0, "layer_decay": 1.0, "head_epochs": 0}
+
+STARTS_TRIED: dict[str, dict] = {
+    "a tenth of 2e-3, layer decay 0.9, heads first": _TENTH,
+    "the same, without heads first": _TENTH | {"head_epochs": 0},
+    "the same, without layer decay": _TENTH | {"layer_decay": 1.0},
+    "1e-3 for all": _EVEN,
+    "5e-4 for all": _EVEN | {"lr": 5e-4},
+    "2e-3 for all": _EVEN | {"lr": 2e-3},
+    "1e-3, heads at 3e-3": _EVEN | {"lr": 3e-3, "backbone_lr": 1 / 3},
+    "1e-3, layer decay 0.9": _EVEN | {"layer_decay": 0.9},
+    "1e-3, heads first": _EVEN | {"head_epochs": 1},
+    "1e-3, warm-up of 0.1 epochs": _EVEN | {"warmup": 0.1},
+    "random weights at 3e-3": {"weights": "none", "lr": 3e-3, "backbone_lr": 1.0, "layer_decay": 1.0, "head_epochs": 0},
+}
+"""Ways to begin with pretrained weights under ``production``."""
 
 
 def measure(model: FaceModel, store: FaceStore, flip: bool) -> dict[str, float]:
@@ -182,6 +200,43 @@ def ablate(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[st
     return {name: round(whole["emotion"] - one["emotion"], 2) for name, one in found.items()}
 
 
+def starts(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[str, dict[str, float]]:
+    """``production`` with each of STARTS_TRIED for the same epochs, which take the same time; what each reaches."""
+    about = {"backbone": options.backbone, "weights": options.weights, "img_size": options.size}
+    about |= {"workers": options.workers, "seed": options.seed}
+    found = {}
+    for number, (name, changes) in enumerate(STARTS_TRIED.items()):
+        if options.only is None or number in options.only:
+            folder = keep / f"start-{number}-seed-{options.seed}"
+            found[name] = by_recipe("production", store, 0.0, folder, options.epochs, **about | changes)
+            print(f"{number} {name}: {_text(found[name])}", flush=True)
+    return found
+
+
+def backbones(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[str, dict[str, float]]:
+    """``production`` with each backbone for the same minutes, ``<backbone>`` from random weights or
+    ``<backbone>=<start>``; what each reaches, its parameters, and how long one face takes on one thread.
+    """
+    found = {}
+    for asked in options.backbones:
+        name, _, weights = asked.partition("=")
+        about = {"backbone": name, "img_size": options.size, "workers": options.workers, "seed": options.seed}
+        about |= {"weights": weights or "none"}
+        found[asked] = one = by_recipe("production", store, options.minutes, keep / f"backbone-{name}", **about)
+        model = load_best(Run.open(keep / f"backbone-{name}")).cpu()
+        one["parameters"] = parameter_counts(model)[0]
+        with computing_with(1), torch.inference_mode():
+            pixels = torch.zeros(1, 3, options.size, options.size)
+            times = []
+            for _ in range(60):
+                start = time.perf_counter()
+                model(pixels)
+                times.append(time.perf_counter() - start)
+        one["milliseconds"] = 1000 * statistics.median(times)
+        print(f"{asked}: {_text(one)}, {one['parameters'] / 1e6:.1f} M, {one['milliseconds']:.1f} ms", flush=True)
+    return found
+
+
 def speed(store: FaceStore, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Faces/s of the whole line by those of its steps on batches that lie on the device, per recipe and size."""
     ratios = {}
@@ -234,10 +289,15 @@ def _text(reached: dict) -> str:
 def main() -> None:
     """Measure, print tables and the last line."""
     made = parser(__doc__.partition("\n")[0])
-    made.add_argument("--part", choices=("learn", "speed", "ablation"), nargs="*", default=["speed", "learn"])
+    made.add_argument(
+        "--part", choices=("learn", "speed", "ablation", "starts", "backbones"), nargs="*", default=["speed", "learn"]
+    )
     made.add_argument("--minutes", type=float, default=4.0, help="for each way (default: %(default)s)")
     made.add_argument("--epochs", type=int, default=3, help="of each switch of the ablation (default: %(default)s)")
     made.add_argument("--only", type=int, nargs="*", help="numbers of the switches (default: all)")
+    made.add_argument("--weights", default="imagenet", help="start of the weights tried by starts: a file, for example")
+    made.add_argument("--backbones", nargs="*", default=["mobilenetv3_small_100"], metavar="NAME[=WEIGHTS]")
+    made.add_argument("--seed", type=int, default=0, help="of starts and backbones (default: %(default)s)")
     made.add_argument("--seeds", type=int, default=2, help="(default: %(default)s)")
     backbone, size, workers = ("efficientnet_b2", 224, 2) if DEVICE == "cuda" else ("mobilenetv3_small_100", 64, 0)
     made.add_argument("--backbone", default=backbone, help="(default here: %(default)s)")
@@ -256,6 +316,10 @@ def main() -> None:
             figures |= learn(store, options, keep)
         if "ablation" in options.part:
             figures["worth"] = ablate(store, options, keep)
+        if "starts" in options.part:
+            figures["starts"] = starts(store, options, keep)
+        if "backbones" in options.part:
+            figures["backbones"] = backbones(store, options, keep)
         finish(store, backbone=options.backbone, size=options.size, device=DEVICE, **figures)
 
 

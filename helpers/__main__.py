@@ -130,7 +130,7 @@ def _train_config(args: argparse.Namespace, folder: Path) -> TrainConfig:
     given = _given(args, TrainConfig.knobs())
     if args.config:
         given = read_json(Path(args.config), "an object of training fields") | given
-    return decide(args.recipe, given, fitted=fitted_to(inspect_machine()), existing=Run.config_in(folder))
+    return decide(args.recipe, given, fitted=fitted_to(inspect_machine()), **Run.configs(folder, given))
 
 
 PACKING = {knob.name: knob for knob in fields(PackConfig)}

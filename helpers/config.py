@@ -10,9 +10,9 @@ import ast
 import dataclasses
 import difflib
 import json
-import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ def _knob(default, label: str, **about) -> Any:
 
     Args:
         label: of a form's box.
-        about: ``low`` and ``high``, or ``choices``; ``log`` where the range spans decades; ``panel`` where notebook
+        about: ``low`` and ``high``, or ``choices`` with what else is taken, ``or_form`` (a regular expression) and
+            ``or_words``; ``log`` where the range spans decades; ``panel`` where notebook
             04's panel shows it; ``resumable`` where it may change when a run goes on, since it decides how fast and
             how long a run learns, not what; ``fitted`` where it is fitted to the GPU.
     """
@@ -66,16 +67,16 @@ def _checked(knob: dataclasses.Field, value: Any) -> Any:
     """``value`` in the field's type, or an :class:`InputError` that names the field, the value and what is allowed."""
     kind: Any = type(knob.default)
     say = f"The field {knob.name!r} is {value!r}, but "
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+    taken = (int, float) if kind is float else kind
+    if not isinstance(value, taken) or isinstance(value, bool) != (kind is bool):
         raise InputError(f"{say}it takes {_KINDS[kind]}.")
     bounds = dict[str, Any](knob.metadata)
-    if "choices" in bounds and value not in bounds["choices"]:
-        raise InputError(f"{say}it takes one of: {', '.join(bounds['choices'])}.")
-    if "low" in bounds and not (math.isfinite(value) and bounds["low"] <= value <= bounds["high"]):
+    choices, form = bounds.get("choices"), bounds.get("or_form", "")
+    if choices and value not in choices and not re.fullmatch(form, str(value)):
+        raise InputError(f"{say}it takes one of: {', '.join((*choices, *bounds.get('or_words', ())))}.")
+    if "low" in bounds and not bounds["low"] <= value <= bounds["high"]:
         raise InputError(f"{say}it takes a value from {bounds['low']:g} to {bounds['high']:g}.")
-    return value
+    return kind(value)
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,11 @@ class ModelConfig(_Knobs):
 
     backbone: str = _knob("efficientnet_b2", "Backbone", panel=True)
     """Name of a timm model; see timm.list_models()."""
-    weights: str = _knob("imagenet", "Start from", choices=("imagenet", "faces", "none"), panel=True)
+    weights: str = _knob("imagenet", "Start from", choices=("imagenet", "faces", "none"), panel=True,
+                         or_form=r"run:.+|.+[./].+", or_words=("run:<name>", "or a file of weights"))  # fmt: skip
     """imagenet: pretrained weights, fetched once; faces: pretrained on VGGFace2, for non-commercial use only and for
-    tf_efficientnet_b2; none: random weights, which want a learning rate of 1e-3 or more."""
+    tf_efficientnet_b2; none: random weights; run:<name>: the best epoch of an earlier run; or a file of weights: of the
+    backbone as timm reads it, which serves where no hub can be reached, or of a run (best.pt)."""
     img_size: int = _knob(224, "Image size", low=32, high=512, panel=True)
     """Pixels a side that the network sees."""
     age_head: str = _knob("number", "Age head", choices=("number", "distribution"))
@@ -268,7 +271,7 @@ class TrainConfig:
 
     def flat(self) -> dict[str, Any]:
         """Knob -> value."""
-        return {name: value for part in dataclasses.asdict(self).values() for name, value in part.items()}
+        return {name: value for part in asdict(self).values() for name, value in part.items()}
 
     def replace(self, /, **values) -> TrainConfig:
         """This config with some knobs set.
@@ -302,8 +305,19 @@ STARTS: dict[str, dict[str, Any]] = {
     "imagenet": {"lr": 2e-3, "backbone_lr": 0.1, "layer_decay": 0.9, "head_epochs": 1},
     "faces": {"backbone": "tf_efficientnet_b2", "lr": 2e-3, "backbone_lr": 0.1, "layer_decay": 0.9, "head_epochs": 1},
     "none": {"lr": 3e-3, "backbone_lr": 1.0, "layer_decay": 1.0, "head_epochs": 0},
+    "run": {"lr": 5e-4, "backbone_lr": 1.0, "layer_decay": 1.0, "head_epochs": 0},
+    "file": {"lr": 2e-3, "backbone_lr": 0.1, "layer_decay": 0.9, "head_epochs": 1},
 }
 """What suits each start of the weights. A recipe takes these fields when its start is changed; ``seed`` does not."""
+
+FROM_RUN = "run:"
+"""What the start of the weights begins with where it names an earlier run."""
+
+
+def start_of(weights: str) -> str:
+    """The kind of a start of the weights, as STARTS names it."""
+    return "run" if weights.startswith(FROM_RUN) else weights if weights in STARTS else "file"
+
 
 _SEED = TrainConfig()
 
@@ -347,6 +361,7 @@ def decide(
     *,
     fitted: Mapping[str, Any] | None = None,
     existing: TrainConfig | None = None,
+    origin: TrainConfig | None = None,
 ) -> TrainConfig:
     """The one place where a config is decided: from a recipe, the start of the weights, the machine and the run.
 
@@ -360,6 +375,7 @@ def decide(
         changes: knobs that win over everything else. Another start of the weights brings what suits it, see STARTS.
         fitted: knobs that fit this machine's GPU, see :func:`helpers.session.runtime.fitted_to`; None without a GPU.
         existing: the config of the run that is there, or None.
+        origin: the config of the earlier run that the weights start from, or None; the network is built as that one's.
 
     Raises:
         InputError: there is no such recipe, or a changed knob is unknown or out of range.
@@ -371,8 +387,12 @@ def decide(
         name = "production" if fitted else "small"
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}; choose one of: {', '.join(RECIPES)}.")
-    base, start = RECIPES[name], changes.get("weights")
-    suited = STARTS[start] if start in [*STARTS] and name != "seed" and start != base.model.weights else {}
+    base, suited = RECIPES[name], dict[str, Any]()
+    start = start_of(str(changes.get("weights", base.model.weights)))
+    if name != "seed" and start != start_of(base.model.weights):
+        suited = STARTS[start]
+    if origin:
+        suited = suited | {knob: value for knob, value in asdict(origin.model).items() if knob != "weights"}
     if existing:
         kept = TrainConfig.knobs(fitted=True) | TrainConfig.knobs(resumable=True)
         fitted = {knob: value for knob, value in existing.flat().items() if knob in kept}

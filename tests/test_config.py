@@ -8,10 +8,10 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from helpers.config import RECIPES, STARTS, LossConfig, PackConfig, TrainConfig, decide, recipe
+from helpers.config import RECIPES, STARTS, LossConfig, PackConfig, TrainConfig, decide, recipe, start_of
 from helpers.files import InputError, read_json
 from helpers.tasks import TASKS
 
@@ -149,7 +149,7 @@ def test_what_fits_the_gpu_goes_into_the_recipes_for_gpus_alone_and_what_is_set_
 
 
 def test_another_start_of_the_weights_brings_what_suits_it_but_not_to_seed_and_not_over_what_is_set_by_hand():
-    for name, start in product(RECIPES, STARTS):
+    for name, start in product(RECIPES, ("imagenet", "faces", "none")):
         base = RECIPES[name]
         suited = {} if name == "seed" or start == base.model.weights else STARTS[start]
         assert decide(name, {"weights": start}) == base.replace(weights=start, **suited), (name, start)
@@ -199,4 +199,33 @@ def test_any_json_as_the_start_of_the_weights_is_a_config_or_one_sentence(value)
     except InputError as error:
         assert "'weights'" in str(error)
     else:
-        assert config.model.weights in STARTS
+        assert config.model.weights in STARTS or start_of(config.model.weights) in ("run", "file")
+
+
+@pytest.mark.parametrize("weights", ["imagnet", "run:", "lite0", "", "run"])
+def test_a_start_of_the_weights_that_is_neither_a_choice_nor_a_run_nor_a_file_is_refused(weights):
+    with pytest.raises(InputError, match="takes one of: imagenet, faces, none, run:<name>, or a file of weights"):
+        recipe("production", weights=weights)
+
+
+def test_a_start_from_an_earlier_run_brings_its_network_and_gentle_rates_but_not_over_what_is_set_by_hand():
+    origin = RECIPES["demo"].replace(age_head="distribution", dropout_in=0.33)
+    config = decide("production", {"weights": "run:mine", "dropout_in": 0.1}, origin=origin)
+    assert (config.model.backbone, config.model.img_size, config.model.age_head) == ("test_resnet", 64, "distribution")
+    assert (config.model.weights, config.model.dropout_in) == ("run:mine", 0.1)
+    assert config.optimiser.lr == STARTS["run"]["lr"] < RECIPES["production"].optimiser.lr
+    assert config.schedule == RECIPES["production"].schedule.__class__(**{
+        **vars(RECIPES["production"].schedule), "head_epochs": 0})  # fmt: skip
+
+
+@given(st.integers() | st.floats())
+@example(10**400)
+@example(float("nan"))
+def test_any_number_for_a_knob_is_a_config_or_one_sentence(value):
+    for knob in ("lr", "epochs"):
+        try:
+            config = recipe("production", **{knob: value})
+        except InputError as error:
+            assert f"'{knob}' is" in str(error)
+        else:
+            assert type(config.flat()[knob]) is type(RECIPES["production"].flat()[knob])

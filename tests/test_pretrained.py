@@ -1,4 +1,4 @@
-"""Weights pretrained on faces are checked against the published file before they are used."""
+"""What a network starts from: published weights, which are checked, a file on this machine, or an earlier run."""
 
 import dataclasses
 import subprocess
@@ -6,12 +6,15 @@ import subprocess
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 from helpers.config import recipe
 from helpers.files import InputError
 from helpers.training import model as model_module
+from helpers.training.loop import fit
 from helpers.training.model import create_model
 from helpers.training.pretrained import FACES, Pretrained, fetch_faces, git_blob
+from helpers.training.state import build
 
 
 @pytest.fixture
@@ -63,3 +66,89 @@ def test_they_fit_one_backbone_only_and_its_normalisation():
     model = create_model(recipe("production", weights="faces").model, fetch_weights=False)
     assert model.backbone.pretrained_cfg["mean"] == (0.485, 0.456, 0.406), "as the published network was trained"
     assert "non-commercial" in FACES.terms
+
+
+@pytest.fixture
+def timm_file(tmp_path):
+    """A file of a backbone's weights as timm publishes them, classifier included, and the network it is of."""
+    torch.manual_seed(1)
+    network = timm.create_model("test_efficientnet", num_classes=1000)
+    path = tmp_path / "weights.pth"
+    torch.save(network.state_dict(), path)
+    return path, network
+
+
+def from_file(path, backbone="test_efficientnet"):
+    return recipe("production", weights=str(path), backbone=backbone, img_size=64)
+
+
+def test_a_file_of_a_backbone_is_read_by_timm_itself_and_keeps_its_normalisation(timm_file):
+    path, network = timm_file
+    model = create_model(from_file(path).model)
+    theirs = network.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in model.backbone.state_dict().items())
+    assert model.mean.flatten().tolist() == pytest.approx([255 * value for value in network.pretrained_cfg["mean"]])
+    assert not model.heads_anew, "only an earlier run has heads"
+
+
+def test_a_file_of_a_backbone_may_be_safetensors(timm_file, tmp_path):
+    _, network = timm_file
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    model = create_model(from_file(tmp_path / "weights.safetensors").model)
+    assert torch.equal(model.backbone.conv_stem.weight, network.conv_stem.weight)
+
+
+def test_a_file_that_is_missing_damaged_of_another_backbone_or_a_program_is_one_sentence(timm_file, tmp_path):
+    path, _ = timm_file
+    with pytest.raises(InputError, match=r"'weights' is '.*none.pth', but there is no such file"):
+        create_model(from_file(tmp_path / "none.pth").model)
+    with pytest.raises(
+        InputError, match=r"does not hold weights of the backbone 'test_resnet' \(.*\); set the backbone"
+    ):
+        create_model(from_file(path, "test_resnet").model)
+    (tmp_path / "cut.pth").write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"cut.pth cannot be read as weights"):
+        create_model(from_file(tmp_path / "cut.pth").model)
+
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path / "ran").touch, ()
+
+    torch.save({"model": Trap(), "epoch": 1}, tmp_path / "trap.pth")
+    with pytest.raises(InputError, match=r"trap.pth cannot be read as weights"):
+        create_model(from_file(tmp_path / "trap.pth").model)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_file_is_read_once_and_a_run_that_goes_on_needs_it_no_more(timm_file, store, tiny_config, tmp_path):
+    path, network = timm_file
+    config = tiny_config.replace(weights=str(path), backbone="test_efficientnet", epochs=2)
+    started = build(config, store).model.backbone.state_dict()
+    assert torch.equal(started["conv_stem.weight"], network.conv_stem.weight)
+    fit(config.replace(max_minutes=1e-9), store, tmp_path / "run")
+    path.unlink()
+    assert len(fit(config.replace(max_minutes=0.0), store, tmp_path / "run").history) == 2
+
+
+def test_a_run_starts_from_the_best_epoch_of_an_earlier_one_heads_included(trained, store, tiny_config, tmp_path):
+    config = tiny_config.replace(weights=f"run:{trained.folder.name}", seed=7)
+    started = build(config, store, trained.folder.parent / "next").model
+    assert all(torch.equal(value, trained.best_weights()[n]) for n, value in started.state_dict().items())
+    copy = tmp_path / "elsewhere.pt"
+    copy.write_bytes(trained.best_path.read_bytes())
+    from_copy = build(tiny_config.replace(weights=str(copy), seed=7), store, tmp_path / "next").model
+    assert all(torch.equal(value, started.state_dict()[n]) for n, value in from_copy.state_dict().items())
+
+
+def test_a_head_that_answers_otherwise_starts_anew_and_the_log_says_so(trained, store, tiny_config):
+    config = tiny_config.replace(weights=f"run:{trained.folder.name}", age_head="distribution", epochs=1)
+    run = fit(config, store, trained.folder.parent / "years")
+    assert "the earlier network had no such head for age, which starts anew" in (run.folder / "train.log").read_text()
+
+
+def test_an_earlier_run_that_is_not_there_or_has_another_backbone_is_one_sentence(trained, store, tiny_config):
+    beside = trained.folder.parent / "next"
+    with pytest.raises(InputError, match=rf"'run:gone', but there is no run .*; runs there: .*{trained.folder.name}"):
+        build(tiny_config.replace(weights="run:gone"), store, beside)
+    with pytest.raises(InputError, match=r"was trained with the backbone 'test_resnet', not 'test_vit'; set backbone"):
+        build(tiny_config.replace(weights=f"run:{trained.folder.name}", backbone="test_vit"), store, beside)

@@ -79,9 +79,9 @@ def test_a_run_killed_before_its_first_checkpoint_still_starts_from_the_weights_
 ):
     asked = []
 
-    def watched(config, sizes, fetch_weights):
+    def watched(config, sizes, fetch_weights, folder):
         asked.append(fetch_weights)
-        return create_model(config, sizes, fetch_weights)
+        return create_model(config, sizes, fetch_weights, folder)
 
     monkeypatch.setattr(state_module, "create_model", watched)
     Run.start(tmp_path / "run", tiny_config, store)  # all that a kill at this moment leaves
@@ -164,7 +164,7 @@ def test_the_minutes_end_a_run_after_a_whole_epoch(store, tiny_config, tmp_path)
     assert "0.001 minutes are used up; start again" in (run.folder / "train.log").read_text()
     assert json.loads((run.folder / "results.json").read_text())["finished"] is False
     assert len(fit(run.config, store, run.folder).history) == 2, "each session gets on by an epoch at least"
-    other = Run.config_in(run.folder).replace(max_minutes=0.001, workers=1)
+    other = Run.open(run.folder).config.replace(max_minutes=0.001, workers=1)
     assert len(fit(other, store, run.folder).history) == 3, "these two may change"
 
 
@@ -218,8 +218,8 @@ def test_weights_that_cannot_be_fetched_are_told_in_one_sentence(tiny_config, mo
 def test_a_run_opened_again_starts_from_its_own_config_and_the_changes_that_are_asked_for(
     store, trained, tiny_config, tmp_path
 ):
-    assert Run.config_in(tmp_path / "none") is None
-    mine = Run.config_in(trained.folder)
+    assert Run.configs(tmp_path / "none", {}) == {"origin": None}
+    mine = Run.configs(trained.folder, {})["existing"]
     assert decide(None, {}, existing=mine) == decide("auto", {}, existing=mine) == trained.config
     more = decide(None, {"max_minutes": 3.0, "workers": 2}, existing=mine)
     assert more == trained.config.replace(max_minutes=3.0, workers=2)

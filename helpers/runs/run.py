@@ -5,15 +5,17 @@ from __future__ import annotations
 import fcntl
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from helpers.config import TrainConfig
+from helpers.config import FROM_RUN, TrainConfig, start_of
 from helpers.data.store import FaceStore
 from helpers.files import InputError, read_json, write_file, write_json
+from helpers.runs import checkpoints
 from helpers.tasks import check_classes
 
 FORMAT = 2
@@ -101,9 +103,46 @@ class Run:
         return (folder / "manifest.json").exists()
 
     @classmethod
-    def config_in(cls, folder: Path) -> TrainConfig | None:
-        """The config of the run in ``folder``; None where there is no run."""
-        return cls.open(folder).config if cls.exists(folder) else None
+    def configs(cls, folder: Path, changes: Mapping[str, Any]) -> dict[str, TrainConfig | None]:
+        """What :func:`helpers.config.decide` has to know of runs, by the names of its arguments.
+
+        That is the config of the run in ``folder``, or else of the earlier one that a new run's ``weights`` name.
+        """
+        if cls.exists(folder):
+            return {"existing": cls.open(folder).config}
+        earlier = cls.origin(str(changes.get("weights", "none")), folder)
+        return {"origin": earlier.config if earlier else None}
+
+    @classmethod
+    def origin(cls, weights: str, folder: Path) -> Run | None:
+        """The earlier run beside ``folder`` that the knob ``weights`` names; None where it names something else.
+
+        Raises:
+            InputError: there is no such run.
+        """
+        if start_of(weights) != "run":
+            return None
+        earlier = folder.parent / weights.removeprefix(FROM_RUN)
+        if not cls.exists(earlier):
+            known = ", ".join(sorted(path.parent.name for path in folder.parent.glob("*/manifest.json"))) or "none"
+            raise InputError(f"The field 'weights' is {weights!r}, but there is no run {earlier}; runs there: {known}.")
+        return cls.open(earlier)
+
+    def best_weights(self) -> dict[str, Any]:
+        """The network's state dict of the best epoch.
+
+        Raises:
+            InputError: no epoch is complete, or the checkpoint is damaged.
+        """
+        best = checkpoints.load_checkpoint(self.best_path, self.log)
+        told = max((row["epoch"] for row in self.history if row["best"]), default=None)
+        before = checkpoints.previous(self.best_path)
+        if best["epoch"] != told and before.exists():  # a kill came between this file and the history
+            older = checkpoints.load_checkpoint(before, self.log)
+            best = older if older["epoch"] == told else best
+        if told and best["epoch"] != told:
+            self.log(f"the weights of epoch {told}, the best, are gone; those of epoch {best['epoch']} are used")
+        return best["model"]
 
     @contextmanager
     def fitting(self):

@@ -18,6 +18,8 @@ def describe_start(training: Training) -> str:
     text += f" in {str(training.precision or torch.float32).removeprefix('torch.')}; {config.model.backbone} with "
     text += f"{total:,} parameters, {trainable:,} of them trainable; {len(faces.train)} training and "
     text += f"{len(faces.validation)} validation faces"
+    if training.model.heads_anew and not training.step:
+        text += f"; the earlier network had no such head for {', '.join(training.model.heads_anew)}, which starts anew"
     kept, size = faces.store.manifest["knobs"]["max_side"], config.model.img_size
     if size > kept:
         text += (

@@ -5,17 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from helpers.config import STARTS, ModelConfig
+from helpers.config import STARTS, ModelConfig, start_of
 from helpers.data.geometry import resize
 from helpers.files import InputError
 from helpers.tasks import TASKS
-from helpers.training.pretrained import FACES, fetch_faces
+from helpers.training.pretrained import FACES, earlier_weights, fetch_faces, start_from, weights_file
 
 HEAD_WIDTH = 256
 """Units in each head's hidden layer."""
@@ -29,6 +30,7 @@ class FaceModel(nn.Module):
 
     Attributes:
         frozen: while it is set the backbone, the statistics of its BatchNorm too, stays as it is and the heads learn.
+        heads_anew: the heads that an earlier run's network, from whose weights this one starts, had not or otherwise.
 
     Args:
         backbone: of timm, without a classifier.
@@ -47,7 +49,7 @@ class FaceModel(nn.Module):
         for name in ("mean", "std"):
             values = torch.tensor(backbone.pretrained_cfg[name]) * 255.0
             self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
-        self.backbone, self.frozen = backbone, False
+        self.backbone, self.frozen, self.heads_anew = backbone, False, list[str]()
         self.heads = nn.ModuleDict(
             {name: _head(features, task.outputs(config.age_head), config) for name, task in TASKS.items()}
         )
@@ -95,22 +97,28 @@ class Reader(nn.Module):
         return tuple(task.exported(found[name]) for name, task in TASKS.items())
 
 
-def create_model(config: ModelConfig, sizes: Iterable[int] = (), fetch_weights: bool = True) -> FaceModel:
+def create_model(
+    config: ModelConfig, sizes: Iterable[int] = (), fetch_weights: bool = True, folder: Path = Path()
+) -> FaceModel:
     """Build the network of a config.
 
     Args:
         config: names the backbone and what it starts from.
         sizes: pixels a side of the faces that it will meet besides ``img_size``; each is tried.
         fetch_weights: False where a checkpoint is loaded next, so that nothing is downloaded for nothing.
+        folder: of the run, beside which lies the earlier one that it may start from.
 
     Raises:
-        InputError: timm has no such backbone, it has no pretrained weights or they cannot be fetched, or it cannot read
-            faces of one of the sizes.
+        InputError: timm has no such backbone, it has no pretrained weights, they cannot be fetched or are another
+            backbone's, or it cannot read faces of one of the sizes.
     """
     check_backbone(config)
+    start = start_of(config.weights) if fetch_weights else "none"
+    earlier = earlier_weights(config, folder) if start in ("run", "file") else None
+    file = str(weights_file(config.weights)) if start == "file" and earlier is None else None
     try:
-        backbone = _create_backbone(config, pretrained=fetch_weights and config.weights == "imagenet")
-        if fetch_weights and config.weights == "faces":
+        backbone = _create_backbone(config, start == "imagenet", file)
+        if start == "faces":
             backbone.load_state_dict(fetch_faces())
     # The hub's errors (no network, no such file, refused) derive from OSError.
     except OSError as error:
@@ -119,23 +127,37 @@ def create_model(config: ModelConfig, sizes: Iterable[int] = (), fetch_weights: 
             "connect to the internet and run again, or start from random weights with weights = 'none' and a learning "
             f"rate of {STARTS['none']['lr']:g}."
         ) from error
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+    except (RuntimeError, AssertionError, ValueError, TypeError, KeyError) as error:
+        if file:
+            raise InputError(
+                f"{file} does not hold weights of the backbone {config.backbone!r} ({_first(error)}); set the backbone "
+                "that they are of."
+            ) from error
         raise InputError(
             f"timm cannot build the backbone {config.backbone!r} for faces of {config.img_size} pixels "
             f"({_first(error)}); choose another backbone or img_size."
         ) from error
     features = {size: _features(backbone, size, config) for size in (config.img_size, *sizes)}
-    return FaceModel(backbone, features[config.img_size], config).eval()
+    model = FaceModel(backbone, features[config.img_size], config)
+    if earlier is not None:
+        model.heads_anew = start_from(model, earlier, config.weights)
+    return model.eval()
 
 
-def _create_backbone(config: ModelConfig, pretrained: bool) -> Any:
-    """A backbone without a classifier; one that is built for a size of picture is told ours, and that it may change."""
+def _create_backbone(config: ModelConfig, pretrained: bool, file: str | None) -> Any:
+    """A backbone without a classifier; one that is built for a size of picture is told ours, and that it may change.
+
+    A ``file`` is read in place of the weights that timm would fetch.
+    """
     about: Any = timm.models.get_pretrained_cfg(config.backbone)
     sized: dict[str, Any] = {"img_size": config.img_size} if about is not None and about.fixed_input_size else {}
+    given: dict[str, Any] = {"pretrained": pretrained or file is not None, "num_classes": 0, **sized}
+    if file:
+        given["pretrained_cfg_overlay"] = {"file": file}
     if sized:
         with suppress(TypeError):  # not all of them can change it
-            return timm.create_model(config.backbone, pretrained, num_classes=0, **sized, dynamic_img_size=True)
-    return timm.create_model(config.backbone, pretrained, num_classes=0, **sized)
+            return timm.create_model(config.backbone, **given, dynamic_img_size=True)
+    return timm.create_model(config.backbone, **given)
 
 
 @torch.no_grad()

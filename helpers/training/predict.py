@@ -7,7 +7,6 @@ import torch
 
 from helpers.data.loaders import Labels, plain_loader
 from helpers.data.store import FaceStore
-from helpers.runs import checkpoints
 from helpers.runs.run import Run
 from helpers.session.progress import silent
 from helpers.tasks import TASKS
@@ -21,16 +20,8 @@ def load_best(run: Run) -> FaceModel:
         InputError: no epoch is complete, or the checkpoint is damaged.
     """
     model = create_model(run.config.model, fetch_weights=False)
-    best = checkpoints.load_checkpoint(run.best_path, run.log)
-    told = max((row["epoch"] for row in run.history if row["best"]), default=None)
-    before = checkpoints.previous(run.best_path)
-    if best["epoch"] != told and before.exists():  # a kill came between this file and the history
-        older = checkpoints.load_checkpoint(before, run.log)
-        best = older if older["epoch"] == told else best
-    if told and best["epoch"] != told:
-        run.log(f"the weights of epoch {told}, the best, are gone; those of epoch {best['epoch']} are used")
     with run.fitting():
-        model.load_state_dict(best["model"])
+        model.load_state_dict(run.best_weights())
     return model.eval()
 
 

@@ -68,7 +68,7 @@ def training_session(
     called = Hooks(**hooks)
     (folder / Run.STOP).unlink(missing_ok=True)  # meant for a session that is no more; from here on it is for this one
     _check(config, store)
-    training = build(config, store, fetch_weights=not checkpoints.exists(folder / Run.LAST))
+    training = build(config, store, folder, fetch_weights=not checkpoints.exists(folder / Run.LAST))
     # Of several processes one writes; on several machines the others have no folder at all.
     main = training.accelerator.is_main_process
     run = Run.start(folder, config, store) if main else Run(folder, config, {}, writes=False)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,12 +153,13 @@ class Training:
 _NUMBERS = ("step", "seconds", "history", "accumulation")
 
 
-def build(config: TrainConfig, store: FaceStore, *, fetch_weights: bool = True) -> Training:
+def build(config: TrainConfig, store: FaceStore, folder: Path = Path(), *, fetch_weights: bool = True) -> Training:
     """All that training needs, at its first step; the one way to it for sessions, estimates, benchmarks and tests.
 
     Args:
         config: how it learns.
         store: the faces.
+        folder: of the run, beside which lies the earlier one that it may start from.
         fetch_weights: False where a checkpoint is loaded next, or weights do not matter.
 
     Raises:
@@ -171,7 +173,7 @@ def build(config: TrainConfig, store: FaceStore, *, fetch_weights: bool = True) 
     accelerator = make_accelerator(heads_alone=config.schedule.head_epochs > 0)
     with accelerator.main_process_first():
         torch.manual_seed(config.run.seed)
-        model = create_model(config.model, sorted(sizes), fetch_weights)
+        model = create_model(config.model, sorted(sizes), fetch_weights, folder)
     return Training(config, faces, model, accelerator)
 
 

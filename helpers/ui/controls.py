@@ -4,7 +4,7 @@ import dataclasses
 
 import ipywidgets as widgets
 
-from helpers.config import STARTS, TrainConfig
+from helpers.config import STARTS, TrainConfig, start_of
 from helpers.files import InputError
 
 
@@ -34,7 +34,7 @@ class ConfigPanel(widgets.VBox):
     def _changed(self, change) -> None:
         try:
             values = {name: box.value for name, box in self.inputs.items()}
-            suited = STARTS[values["weights"]] if change["owner"] is self.inputs["weights"] else {}
+            suited = STARTS[start_of(values["weights"])] if change["owner"] is self.inputs["weights"] else {}
             self.config = self.config.replace(**{**values, **suited})  # what suits the new start comes with it
             for name in self.inputs.keys() & suited.keys():
                 self.inputs[name].value = suited[name]
@@ -47,6 +47,8 @@ def _input(knob: dataclasses.Field, value) -> widgets.Widget:
     """The widget for a field: a list for choices, a text box where the range spans decades, else a bounded box."""
     about, layout = knob.metadata, widgets.Layout(width="340px", flex="0 0 340px")
     look = {"value": value, "description": about["label"], "style": {"description_width": "150px"}, "layout": layout}
+    if "or_form" in about:
+        return widgets.Combobox(options=about["choices"], continuous_update=False, **look)
     if "choices" in about:
         return widgets.Dropdown(options=about["choices"], **look)
     if isinstance(value, bool):

@@ -21,7 +21,8 @@ TENSORBOARD = False  # @param {type:"boolean"}
 from helpers.data.store import FaceStore
 
 workspace.restore(workspace.faces(FACES))
-workspace.restore(workspace.run(RUN))
+for name in (RUN, *[v.removeprefix("run:") for v in CHANGES.values() if str(v).startswith("run:")]):
+    workspace.restore(workspace.run(name))
 store = FaceStore.open(workspace.faces(FACES))
 
 # %% [markdown]
@@ -30,8 +31,9 @@ store = FaceStore.open(workspace.faces(FACES))
 # The panel starts with the recipe: `production` (what `auto` takes on a GPU), `quick` (the same in about 15 minutes
 # of a T4, unmeasured), `seed` (what this project grew from, for comparison), `small` (what `auto` takes without a
 # GPU) or `demo` (for the drawn faces). The batch size fits the GPU, and `CHANGES` is a dict of fields that win over
-# the recipe, for example `{"epochs": 20}`. Another start of the weights brings the learning rates that suit it. A run
-# that is already there goes on with the config it was started with: changes to anything but `workers` and
+# the recipe, for example `{"epochs": 20}`. `{"weights": "run:run-1"}` starts from the best epoch of that run, on other
+# faces too, such as a few hundred of your own. Another start of the weights brings the learning rates that suit it. A
+# run that is already there goes on with the config it was started with: changes to anything but `workers` and
 # `max_minutes` are refused, and the difference is shown. Without a click the values stay as they are, so Run all
 # works.
 
@@ -42,7 +44,8 @@ from helpers.session.runtime import fitted_to
 from helpers.ui.controls import ConfigPanel
 
 machine = inspect_machine(workspace.folder)
-panel = ConfigPanel(decide(RECIPE, CHANGES, fitted=fitted_to(machine), existing=Run.config_in(workspace.run(RUN))))
+runs = Run.configs(workspace.run(RUN), CHANGES)
+panel = ConfigPanel(decide(RECIPE, CHANGES, fitted=fitted_to(machine), **runs))
 panel
 
 # %% [markdown]
