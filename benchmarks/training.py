@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from benchmarks.common import finish, opened, paired, parser, ratio
 from helpers import plots
-from helpers.config import TrainConfig, recipe
+from helpers.config import TrainConfig, decide, recipe
 from helpers.data.geometry import draw_warps, resize, warp
-from helpers.data.store import FaceStore
+from helpers.data.store import FaceStore, pack
 from helpers.runs.run import Run
 from helpers.tasks import AGE_CENTRE, AGE_SPREAD, TASKS, UNKNOWN
 from helpers.training.estimate import probe
@@ -237,6 +237,35 @@ def backbones(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict
     return found
 
 
+def fine_tuning(options: argparse.Namespace, keep: Path) -> dict[str, dict[str, float]]:
+    """A few hundred drawn faces of people over 60 as one's own: from an earlier run on other drawn faces, and anew.
+
+    The earlier run has learned from faces of all ages, drawn from other seeds. Both ways train the same epochs, and
+    are measured on 500 further faces of such people.
+    """
+    from drawn_faces.datasets import write_own_faces
+
+    def drawn(name: str, faces: int, seed: int) -> FaceStore:
+        old = [(n % 7, 60 + n % 35, n // 7 % 2) for n in range(faces)]
+        return pack({"own": write_own_faces(keep / name, old, seed)}, keep / f"{name}-faces")
+
+    few, further = drawn("few", options.few, options.seed + 1), drawn("further", 500, options.seed + 1001)
+    folder, found = keep / "few-runs", {}
+    if not Run.exists(folder / "earlier"):
+        with opened(options.faces) as store:
+            fit(recipe("demo"), store, folder / "earlier")
+    ways: dict[str, dict] = {"anew": {}, "from the earlier run": {"weights": "run:earlier"}}
+    for name, changes in ways.items():
+        earlier = Run.origin(str(changes.get("weights", "none")), folder / name)
+        changes |= {"epochs": options.epochs, "t_0": options.epochs, "seed": options.seed}
+        config = decide("demo", changes, origin=earlier.config if earlier else None)
+        run = fit(config, few, folder / f"{name}-{options.seed}-{options.epochs}")
+        said = predict(load_best(run), further, np.arange(len(further))).point_measures()
+        found[name] = {task.brief: task.scale * (said[task.key] or 0.0) for task in TASKS.values()}
+        print(f"{name}: {found[name]}", flush=True)
+    return found
+
+
 def speed(store: FaceStore, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Faces/s of the whole line by those of its steps on batches that lie on the device, per recipe and size."""
     ratios = {}
@@ -289,14 +318,14 @@ def _text(reached: dict) -> str:
 def main() -> None:
     """Measure, print tables and the last line."""
     made = parser(__doc__.partition("\n")[0])
-    made.add_argument(
-        "--part", choices=("learn", "speed", "ablation", "starts", "backbones"), nargs="*", default=["speed", "learn"]
-    )
+    parts = ("learn", "speed", "ablation", "starts", "backbones", "fine_tuning")
+    made.add_argument("--part", choices=parts, nargs="*", default=["speed", "learn"])
     made.add_argument("--minutes", type=float, default=4.0, help="for each way (default: %(default)s)")
     made.add_argument("--epochs", type=int, default=3, help="of each switch of the ablation (default: %(default)s)")
     made.add_argument("--only", type=int, nargs="*", help="numbers of the switches (default: all)")
     made.add_argument("--weights", default="imagenet", help="start of the weights tried by starts: a file, for example")
     made.add_argument("--backbones", nargs="*", default=["mobilenetv3_small_100"], metavar="NAME[=WEIGHTS]")
+    made.add_argument("--few", type=int, default=300, help="faces of one's own in fine_tuning (default: %(default)s)")
     made.add_argument("--seed", type=int, default=0, help="of starts and backbones (default: %(default)s)")
     made.add_argument("--seeds", type=int, default=2, help="(default: %(default)s)")
     backbone, size, workers = ("efficientnet_b2", 224, 2) if DEVICE == "cuda" else ("mobilenetv3_small_100", 64, 0)
@@ -318,6 +347,8 @@ def main() -> None:
             figures["worth"] = ablate(store, options, keep)
         if "starts" in options.part:
             figures["starts"] = starts(store, options, keep)
+        if "fine_tuning" in options.part:
+            figures["fine_tuning"] = fine_tuning(options, keep)
         if "backbones" in options.part:
             figures["backbones"] = backbones(store, options, keep)
         finish(store, backbone=options.backbone, size=options.size, device=DEVICE, **figures)

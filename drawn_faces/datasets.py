@@ -30,6 +30,7 @@ from helpers.config import SAMPLE_FACES
 from helpers.data.sources import DRAWN_RECORD
 from helpers.files import InputError
 from helpers.session.progress import Progress, silent
+from helpers.tasks import EMOTIONS, GENDERS
 
 _VERSION = 2
 """Raised when the drawing or a layout changes, so that finished sets are written anew."""
@@ -86,6 +87,27 @@ def write_sample_faces(
     finally:
         shutil.rmtree(build, ignore_errors=True)
     return folders
+
+
+def write_own_faces(folder: Path, people: Iterable[tuple[int, float, int]], seed: int = 0, size: int = 128) -> Path:
+    """Write drawn faces as a user's own: pictures and a CSV file that names them with their labels.
+
+    Args:
+        people: emotion, age and gender of each, as :func:`helpers.tasks` codes them.
+
+    Returns:
+        The CSV file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["file,emotion,age,gender"]
+    for number, (emotion, age, gender) in enumerate(people):
+        image = draw_face(np.random.default_rng((seed, number)), emotion, age, gender, size)
+        cv2.imwrite(str(folder / f"{number}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        lines.append(f"{number}.png,{EMOTIONS[emotion]},{age:g},{GENDERS[gender]}")
+    _write_record(folder, {"faces": len(lines) - 1, "seed": seed, "finished": True})
+    table = folder / "faces.csv"
+    table.write_text("\n".join(lines) + "\n")
+    return table
 
 
 def _is_finished(root: Path, wanted: dict) -> bool:
