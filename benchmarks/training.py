@@ -257,7 +257,7 @@ def fine_tuning(options: argparse.Namespace, keep: Path) -> dict[str, dict[str, 
     ways: dict[str, dict] = {"anew": {}, "from the earlier run": {"weights": "run:earlier"}}
     for name, changes in ways.items():
         earlier = Run.origin(str(changes.get("weights", "none")), folder / name)
-        changes |= {"epochs": options.epochs, "t_0": options.epochs, "seed": options.seed}
+        changes |= {"epochs": options.epochs, "seed": options.seed}
         config = decide("demo", changes, origin=earlier.config if earlier else None)
         run = fit(config, few, folder / f"{name}-{options.seed}-{options.epochs}")
         said = predict(load_best(run), further, np.arange(len(further))).point_measures()

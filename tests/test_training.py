@@ -169,7 +169,7 @@ def test_the_minutes_end_a_run_after_a_whole_epoch(store, tiny_config, tmp_path)
 
 
 def test_the_learning_rate_follows_the_cosine_with_warm_restarts(store, tiny_config, tmp_path):
-    run = fit(tiny_config.replace(epochs=4, t_0=1, t_mult=2), store, tmp_path / "run")
+    run = fit(tiny_config.replace(epochs=4, schedule="restarts", t_0=1, t_mult=2), store, tmp_path / "run")
     steps = len(store.rows("train")) // tiny_config.data.batch_size
     lowest = tiny_config.optimiser.lr / 100
 
