@@ -84,7 +84,7 @@ def test_a_damaged_manifest_is_told_and_the_store_is_packed_anew_once_it_is_dele
     packed = pack(sample_folders, tmp_path / "faces")
     manifest = packed.folder / "manifest.json"
     manifest.write_text(manifest.read_text()[:100])
-    with pytest.raises(InputError, match="fix or delete it"):
+    with pytest.raises(InputError, match=r"manifest\.json cannot be read as JSON .* or delete this file and pack again"):
         pack(sample_folders, tmp_path / "faces")
     manifest.unlink()
     assert pack(sample_folders, tmp_path / "faces").identity == store.identity
@@ -94,7 +94,10 @@ def test_a_store_with_a_missing_or_shortened_file_is_refused(store, tmp_path):
     copy = shutil.copytree(store.folder, tmp_path / "faces")
     file = next(copy.glob("*.arrow"))
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"missing or not \d+ bytes long"):
+    with pytest.raises(InputError, match=rf"{file} is \d+ bytes long, not \d+; pack the datasets again"):
+        FaceStore.open(copy)
+    file.unlink()
+    with pytest.raises(InputError, match=rf"{file} does not exist; pack the datasets again"):
         FaceStore.open(copy)
     with pytest.raises(InputError, match="notebook 02 makes it"):
         FaceStore.open(tmp_path / "nowhere")
@@ -165,7 +168,7 @@ def test_a_failed_pack_leaves_the_old_store_and_nothing_half_written(sample_fold
 
 def _pack_and_die(folders, target):
     """Kill this process when all data is written but the manifest is not."""
-    store_module.json.dumps = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    store_module.to_json = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
     pack(folders, target)
 
 
