@@ -190,15 +190,11 @@ def remove(path: Path) -> None:
 
 def unwritable(what: object, error: OSError) -> InputError:
     """The sentence about something that could not be written; what helps depends on the cause."""
+    help_ = _REMEDIES.get(error.errno or 0, "see to that disk or choose another place")
     return InputError(
-        f"{what} could not be written ({error.strerror or error}); {remedy(error)} and run this again; what was there "
-        "before is untouched."
+        f"{what} could not be written ({error.strerror or error}); {help_} and run this again; what was there before "
+        "is untouched."
     )
-
-
-def remedy(error: OSError) -> str:
-    """What to do about an error of the system while something was written."""
-    return _REMEDIES.get(error.errno or 0, "see to that disk or choose another place")
 
 
 @contextmanager
@@ -211,27 +207,23 @@ def only_writer(path: Path, busy: str, wait: bool = False) -> Iterator[bool]:
         wait: whether that one waits instead.
 
     Yields:
-        Whether it is locked: some disks cannot.
+        Whether it is locked: some disks cannot, or are read-only.
 
     Raises:
-        InputError: another process holds it, or the file cannot be made.
+        InputError: another process holds it.
     """
     with ExitStack() as stack:
-        while True:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while True:
                 file = stack.enter_context(open(path, "a", encoding="utf-8"))
-            except OSError as error:
-                raise unwritable(path.parent, error) from error
-            try:
                 fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))  # unlike flock not kept by loaders
-            except BlockingIOError:
-                raise InputError(busy) from None
-            except OSError:
-                yield False
-                return
-            # One that has just ended has taken its file away, and another may have made a new one.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                break
-        stack.callback(remove, path)
-        yield True
+                # One that has just ended has taken its file away, and another may have made a new one.
+                if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    break
+            stack.callback(remove, path)
+        except BlockingIOError:
+            raise InputError(busy) from None
+        except OSError:
+            file = None
+        yield file is not None

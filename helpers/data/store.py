@@ -64,27 +64,28 @@ def pack(
     """
     if not folders:
         raise InputError("There is no dataset to pack; name one, or a CSV file of your own faces.")
-    _bring_back(folder)
-    knobs = knobs or packed_knobs(folder)
+    busy = f"The store {folder} is being packed by another session on this machine; wait for it, or stop it first."
+    with only_writer(folder.with_name(f".{folder.name}.lock"), busy) as locked:
+        if not folder.exists():  # a kill may have come between the two steps of an exchange
+            with suppress(OSError):
+                _old(folder).rename(folder)
+        _pack(folders, folder, knobs or packed_knobs(folder), progress, locked)
+    return FaceStore.open(folder)
+
+
+def _pack(folders: dict[str, Path], folder: Path, knobs: PackConfig, progress: Callable, locked: bool) -> None:
     sources = fingerprint(folders, knobs)
     asked = {"classes": label_classes(), "sources": sources, "knobs": asdict(knobs)}
     there = _manifest(folder)
     if all(there.get(name) == value for name, value in {"format": FORMAT, **asked}.items()):
         with suppress(InputError):  # where a file of it is missing or damaged, it is packed anew
-            return FaceStore.open(folder)
+            FaceStore.open(folder)
+            return
     if lost := [name for name in there.get("sources", {}) if name not in sources]:
         raise InputError(
             f"The store {folder} also holds {', '.join(lost)}, which is not among the datasets now; bring it back, "
             "choose another name for the store, or delete that folder."
         )
-    with _only_packer(folder) as locked:
-        _pack(folders, folder, knobs, asked, progress, locked)
-    return FaceStore.open(folder)
-
-
-def _pack(
-    folders: dict[str, Path], folder: Path, knobs: PackConfig, asked: dict, progress: Callable, locked: bool
-) -> None:
     reads = [read_source(name, place, knobs, progress(name)) for name, place in folders.items()]
     table = pa.concat_tables([read.table for read in reads])
     faces = table.drop_columns("image").to_pandas()
@@ -98,9 +99,9 @@ def _pack(
     table = _with_labels(table.take(pa.array(kept.index)), kept)
     with whole(folder, locked) as partial:
         partial.mkdir()
-        manifest |= {"files": write_files(table, partial), "audit": report}
+        manifest |= {"files": (files := write_files(table, partial)), "audit": report}
         (partial / "manifest.json").write_text(to_json(manifest, indent=1, checksum=True))
-        write_json(partial / _STAMP, _stamp(partial, manifest["files"]))  # they were read to take their SHA-256
+        write_json(partial / _STAMP, _stamp(partial, files))  # they were read to take their SHA-256
         _swap_in(partial, folder)
 
 
@@ -286,11 +287,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _only_packer(folder: Path):
-    busy = f"The store {folder} is being packed by another session on this machine; wait for it, or stop it first."
-    return only_writer(folder.with_name(f".{folder.name}.lock"), busy)
-
-
 def _old(folder: Path) -> Path:
     """Where a store lies while another takes its place: a folder cannot replace another in one step."""
     return folder.with_name(f".{folder.name}.old")
@@ -309,14 +305,6 @@ def _swap_in(new: Path, folder: Path) -> None:
             old.rename(folder)
         raise
     remove(old)
-
-
-def _bring_back(folder: Path) -> None:
-    """Where a kill came between the two steps of :func:`_swap_in`, undo the first."""
-    if _old(folder).exists() and not folder.exists():
-        with _only_packer(folder):
-            if not folder.exists():
-                _old(folder).rename(folder)
 
 
 def twin_pictures(store: FaceStore) -> tuple[list[np.ndarray], list[str]]:

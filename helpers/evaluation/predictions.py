@@ -68,16 +68,13 @@ def read_predictions(run: Run) -> pd.DataFrame:
     Raises:
         InputError: it is not there, or damaged.
     """
-    path = run.folder / "predictions.parquet"
+    path, why = run.folder / "predictions.parquet", "it lacks columns, or the weights that answered"
     if not path.exists():
         raise InputError(f"{path} does not exist; evaluate the run first (notebook 05).")
-    wanted = {"split", "row", "dataset", *(f"{task}_answer" for task in TASKS)}
     try:
         table = pd.read_parquet(path, page_checksum_verification=True)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-    else:
-        if wanted <= set(table) and "weights" in table.attrs:
+        if {"split", "row", "dataset", *(f"{task}_answer" for task in TASKS)} <= set(table) and table.attrs["weights"]:
             return table
-        why = "it lacks columns, or the weights that answered"
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
     raise InputError(f"{path} is damaged ({why}); run notebook 05 again, which writes it anew.")

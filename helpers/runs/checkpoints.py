@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from helpers.files import InputError, misfit
+from helpers.files import InputError, misfit, whole
 
 BEST = {"model": {str: Tensor}, "epoch": int}
 """What the weights of the best epoch are kept with, see :func:`helpers.files.misfit`."""
@@ -37,23 +37,18 @@ def save_checkpoint(path: Path, state: dict) -> None:
     What was there becomes the generation before.
 
     Raises:
-        OSError: it cannot be written; what was there before is untouched.
+        InputError: it cannot be written; what was there before is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     content = io.BytesIO()  # torch.save into a full disk ends in an error of its own that does not say so
     torch.save(state, content)
-    try:
+    with whole(path) as partial:
         with open(partial, "wb") as file:
             file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    if path.exists():
-        os.replace(path, previous(path))
-    os.replace(partial, path)
+        if path.exists():
+            os.replace(path, previous(path))
+        os.replace(partial, path)
 
 
 def load_checkpoint(

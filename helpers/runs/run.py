@@ -14,22 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
+from helpers import files
 from helpers.config import FROM_RUN, TrainConfig, start_of
 from helpers.data.store import FaceStore
-from helpers.files import (
-    MAYBE,
-    NUMBER,
-    InputError,
-    only_writer,
-    parse_json,
-    read_json,
-    read_text,
-    refuse_misfit,
-    remove,
-    to_json,
-    write_file,
-    write_json,
-)  # fmt: skip
+from helpers.files import MAYBE, NUMBER, InputError, read_json, write_file, write_json
 from helpers.runs import checkpoints
 from helpers.tasks import TASKS, check_classes
 
@@ -141,9 +129,9 @@ class Run:
         results = self.read_results()  # before the history, which is written first
         if not self.history_path.exists() and not results:
             return []
-        lines = read_text(self.history_path, "an epoch in each line", mend).splitlines(keepends=True)
-        rows = [parse_json(line, str(self.history_path), "an epoch in each line", mend) for line in lines]
-        refuse_misfit(rows, [_ROW], self.history_path, mend)
+        lines = files.read_text(self.history_path, "an epoch in each line", mend).splitlines(keepends=True)
+        rows = [files.parse_json(line, str(self.history_path), "an epoch in each line", mend) for line in lines]
+        files.refuse_misfit(rows, [_ROW], self.history_path, mend)
         told = results.get("history")
         if told and told != _sha256("".join(lines[: results["epochs"]])):
             raise InputError(f"{self.history_path} is damaged, since results.json tells of other epochs: {mend}.")
@@ -248,7 +236,7 @@ class Run:
             InputError: another process of this machine does it.
         """
         busy = f"The run {self.folder.name!r} is being {doing} by another session on this machine; stop that one first"
-        with only_writer(self.folder / f".{doing}.lock", f"{busy}, or wait for it.") as held:
+        with files.only_writer(self.folder / f".{doing}.lock", f"{busy}, or wait for it.") as held:
             if not held:
                 self.log("this disk cannot keep a second session off this run; start none")
             yield
@@ -260,14 +248,14 @@ class Run:
         """
         if not self.writes or not (self.history or self.history_path.exists()):
             return
-        lines = "".join(map(to_json, self.history))
+        lines = "".join(map(files.to_json, self.history))
         write_file(self.history_path, lines)
         if self.history:
             best = next(row for row in reversed(self.history) if row["best"])
             about |= {"epochs": len(self.history), "history": _sha256(lines), "best": best, "last": self.history[-1]}
             write_json(self.results_path, about)
         else:
-            remove(self.results_path)
+            files.remove(self.results_path)
 
     def log(self, line: str) -> None:
         """Add a line with the time to ``train.log``, and show it; on a full disk it is only shown."""
@@ -301,7 +289,7 @@ class Run:
 
     def write_metrics(self, section: str, metrics: dict) -> None:
         """Put a section into ``metrics.json`` and leave the others as they are."""
-        with only_writer(self.folder / ".metrics.lock", "", wait=True):
+        with files.only_writer(self.folder / ".metrics.lock", "", wait=True):
             write_json(self.folder / "metrics.json", self.read_metrics() | {section: metrics})
 
     def check_store(self, store: FaceStore) -> None:

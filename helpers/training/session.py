@@ -12,7 +12,7 @@ from helpers.config import TrainConfig
 from helpers.data.augment import techniques
 from helpers.data.loaders import EpochSampler
 from helpers.data.store import FaceStore
-from helpers.files import InputError, remedy, remove
+from helpers.files import InputError, remove
 from helpers.runs import checkpoints
 from helpers.runs.run import Run
 from helpers.session.gpu import Gpu, read_gpus
@@ -217,12 +217,9 @@ class TrainingSession:
                 self._best = None
             checkpoints.save_checkpoint(run.last_path, training.state_dict())
             self._tell()
-        except (OSError, InputError) as error:
-            cause = error if isinstance(error, OSError) else error.__cause__
-            assert isinstance(cause, OSError), "all that is written here says so where it cannot be"
-            why = cause.strerror or cause
-            self._unsaved = f"the checkpoint of step {training.step} could not be written ({why}); {remedy(cause)}"
-            run.log(f"{self._unsaved}: training goes on and tries again")
+        except InputError as error:
+            self._unsaved = str(error).rstrip(".")
+            run.log(f"{self._unsaved}; meanwhile training goes on and tries again")
             return
         self._unsaved = None
         self._hooks.on_save(run)
@@ -248,7 +245,7 @@ class TrainingSession:
         if self._unsaved:
             self._save()
         if self._unsaved:
-            raise InputError(f"At the end, {self._unsaved} and run this again: {self.run.folder} is as it was before.")
+            raise InputError(f"At the end, {self._unsaved}.")
         end(self.training.accelerator, self.training)
 
     def _tick(self) -> None:
