@@ -7,10 +7,8 @@ stand in a folder and in a CSV file and disagree.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
@@ -28,7 +26,7 @@ from drawn_faces.layouts.rafdb import RafDb
 from drawn_faces.layouts.utkface import UtkFace
 from helpers.config import SAMPLE_FACES
 from helpers.data.sources import DRAWN_RECORD
-from helpers.files import InputError
+from helpers.files import InputError, only_writer, read_json, whole, write_json
 from helpers.session.progress import Progress, silent
 from helpers.tasks import EMOTIONS, GENDERS
 
@@ -74,9 +72,9 @@ def write_sample_faces(
     folders = {name: root / name for name in _DATASETS}
     if _is_finished(root, wanted):
         return folders
-    root.mkdir(parents=True, exist_ok=True)
-    build = Path(tempfile.mkdtemp(prefix=".sample_faces-", dir=root))
-    try:
+    busy = f"Sample faces are being drawn in {root} by another session on this machine; wait for it, or stop it first."
+    with only_writer(root / ".drawing.lock", busy) as locked, whole(root / "faces", locked) as build:
+        build.mkdir()
         layouts = _lay_out(build, faces, seed)
         if workers is None:
             workers = (os.cpu_count() or 1) if faces >= 500 else 1
@@ -84,8 +82,6 @@ def write_sample_faces(
         for layout in layouts:  # in this order: AffectNet repeats a test image of the finished RAF-DB
             layout.set_traps()
         _publish(build, root, wanted)
-    finally:
-        shutil.rmtree(build, ignore_errors=True)
     return folders
 
 
@@ -117,7 +113,9 @@ def _is_finished(root: Path, wanted: dict) -> bool:
         InputError: a dataset folder is there without our record: it may be the real one and is not ours to replace.
     """
     record, standing = root / DRAWN_RECORD, [name for name in _DATASETS if (root / name).exists()]
-    found = json.loads(record.read_text()) if record.exists() else {"datasets": []}
+    mend = f"delete it with the folders beside it that hold drawn faces ({', '.join(_DATASETS)}), or draw elsewhere"
+    what, fields = "the record of drawn faces", {"datasets?": [str], "finished?": bool}
+    found = read_json(record, what, fields, mend) if record.exists() else {"datasets": []}
     ours = found.get("datasets", ("fer2013", "utkface"))  # version 1 wrote these two and did not say so
     foreign = [name for name in standing if name not in ours]
     if foreign:
@@ -145,9 +143,7 @@ def _publish(build: Path, root: Path, wanted: dict) -> None:
 
 
 def _write_record(root: Path, record: dict) -> None:
-    part = root / f"{DRAWN_RECORD}.part"
-    part.write_text(json.dumps(record) + "\n")
-    part.replace(root / DRAWN_RECORD)
+    write_json(root / DRAWN_RECORD, record)
 
 
 def _draw_all(jobs: list[Job], build: Path, seed: int, workers: int, progress) -> None:

@@ -111,7 +111,7 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
     run, store = Run.open(_run_folder(args, workspace)), _faces(args, workspace)
     size = export_graph(run).stat().st_size
     run.write_metrics("export", check_graph(run, store) | time_graph(run, store) | {"bytes": size})
-    print(verdict_table(verdict(run.read_metrics(), run.manifest["drawn"])).to_string(index=False))
+    print(verdict_table(verdict(run.read_metrics(), run.manifest["drawn"], run.weights)).to_string(index=False))
     print(f"{run.folder / 'model.onnx'} has {size / 1e6:.1f} MB.")
 
 

@@ -293,8 +293,17 @@ class TrainConfig:
 
     @classmethod
     def load(cls, path: Path) -> TrainConfig:
-        """Read what :meth:`save` wrote."""
-        return cls().replace(**read_json(path, "a training config"))
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: it cannot be read, or one of its fields is wrong; the sentence begins with the file.
+        """
+        mend = "set it right, for a run by what 'config' in its manifest.json holds"
+        values = read_json(path, "a training config", mend=mend)
+        try:
+            return cls().replace(**values)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
     def save(self, path: Path) -> None:
         """Write every knob as JSON."""

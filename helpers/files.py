@@ -1,8 +1,32 @@
-"""What every room needs of files: an error a user can act on, checked JSON, and writes that are whole or not there."""
+"""What every room needs of files: an error a user can act on, checked JSON, whole writes, and one writer at a time."""
 
+import errno
+import fcntl
+import glob
+import hashlib
 import json
+import math
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+NUMBER, MAYBE = (int, float), (int, float, type(None))
+"""Kinds of a field besides plain types: a number, and one that may be null, which is what is not known."""
+
+_WORDS = {int: "a whole number", str: "text", bool: "true or false", NUMBER: "a number", MAYBE: "a number or null",
+          list: "a list", dict: "an object with named fields"}  # fmt: skip
+
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "get the permission to write there, or choose another place,"),
+    errno.EROFS: "choose a place that is not read-only",
+    errno.EFBIG: "raise the limit of a file's size",
+}
+
+_CHECKSUM = "checksum"
 
 
 class InputError(ValueError):
@@ -13,41 +37,193 @@ class InputError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
-def read_json(path: Path, what: str) -> dict:
-    """The JSON object in ``path``.
+def read_json(
+    path: Path, what: str, fields: dict | None = None, mend: str = "correct or remove it", version: int | None = None
+) -> dict:
+    """The JSON object in ``path``; what :func:`write_json` wrote has a checksum, which is checked and taken away.
+
+    Args:
+        path: of the file.
+        what: was expected there.
+        fields: see :func:`misfit`.
+        mend: what to do where the file is damaged; it must not lose anything.
+        version: the ``format`` whose fields these are; what has another one is given back as it is.
 
     Raises:
-        InputError: the file is missing, is not JSON, or is not an object.
+        InputError: the file is missing, cannot be read, is not JSON, or is not such an object.
     """
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; {what} was expected there.") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); {what} was expected: fix or delete it.") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds a JSON {type(values).__name__}, but {what} is an object with named fields.")
+    values = parse_json(read_text(path, what, mend), str(path), what, mend)
+    if version not in (None, values.get("format")):
+        return values
+    refuse_misfit(values, fields or {}, path, mend)
+    if values.pop(_CHECKSUM, None) not in (None, _digest(values)):
+        raise InputError(f"{path} is damaged or was changed by hand, since it has not its own checksum: {mend}.")
     return values
 
 
-def write_json(path: Path, values: dict) -> None:
-    """Write an object by :func:`write_file`; what is no number, or not bounded, is null: JSON knows neither."""
+def read_text(path: Path, what: str, mend: str) -> str:
+    """A file's text, with or without a byte-order mark; raises an InputError as :func:`read_json` does."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; {what} was expected there.") from None
+    except OSError as error:  # which says nothing about what the file holds
+        raise InputError(f"{path} cannot be read ({error.strerror}); {what} was expected there.") from error
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read as text ({error}); {what} was expected: {mend}.") from None
+
+
+def parse_json(text: str, where: str, what: str, mend: str) -> dict:
+    """The JSON object in a text that stands ``where``; the rest is as in :func:`read_json`."""
+    try:
+        values = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"{where} cannot be read as JSON ({why}); {what} was expected: {mend}.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{where} holds a JSON {type(values).__name__}, but {what} is an object: {mend}.")
+    return values
+
+
+def refuse_misfit(found: Any, wanted: Any, where: object, mend: str) -> None:
+    """Raise an InputError where :func:`misfit` finds something wrong with values that were read from ``where``."""
+    if wrong := misfit(found, wanted):
+        raise InputError(f"{where} is damaged, {wrong}: {mend}.")
+
+
+def misfit(found: Any, wanted: Any, name: str = "") -> str:
+    """What is wrong with values that were read from a file, by a description of them; nothing where they fit.
+
+    Args:
+        found: the values.
+        wanted: a type, or several; a list of one kind; or an object's fields, in which ``name?`` may be absent, and
+            ``str`` or ``int`` in place of a name stands for any number of fields that are called so.
+        name: of the field that holds them.
+    """
+    kind = type(wanted) if isinstance(wanted, dict | list) else wanted
+    if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+        shown = f"a JSON {type(found).__name__}" if isinstance(found, dict | list) else repr(found)
+        return f"the field {name!r} is {shown[:80]}, but {_WORDS.get(kind, kind)} was expected"
+    if isinstance(wanted, list):
+        return next(filter(None, (misfit(one, wanted[0], f"{name}.{at}") for at, one in enumerate(found))), "")
+    for key, one in wanted.items() if isinstance(wanted, dict) else ():
+        names = list(found) if isinstance(key, type) else [key.removesuffix("?")]
+        for each in names:
+            full = f"{name}.{each}".lstrip(".")
+            if each not in found and not key.endswith("?"):
+                return f"the field {full!r} is missing"
+            if key is int and not each.isdecimal():
+                return f"the field {full!r} was expected to be called by a whole number"
+            if each in found and (wrong := misfit(found[each], one, full)):
+                return wrong
+    return ""
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return float(text)
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20:  # Python itself refuses some thousand digits, and nothing that is counted has so many
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _digest(values: dict) -> str:
+    """SHA-256 of an object, but for what every reader compares with its own."""
+    own = {name: value for name, value in values.items() if name not in ("format", "classes")}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
+def to_json(values: dict, indent: int | None = None, checksum: bool = False) -> str:
+    """An object as a line of JSON; what is no number, or not bounded, is null: JSON knows neither."""
     known = json.loads(json.dumps(values), parse_constant=lambda name: None)
-    write_file(path, json.dumps(known, indent=1) + "\n")
+    return json.dumps(known | ({_CHECKSUM: _digest(known)} if checksum else {}), indent=indent) + "\n"
 
 
-def write_file(path: Path, text: str) -> None:
-    """Write a small text file so that a kill leaves the old one or the new one, never half of it.
+def write_json(path: Path, values: dict) -> None:
+    """Write an object by :func:`write_file`, with a checksum that :func:`read_json` looks at."""
+    write_file(path, to_json(values, indent=1, checksum=True))
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file so that a kill leaves the old one or the new one, never half of it; makes its folder.
 
     Raises:
         InputError: the disk is full or the folder cannot be written to.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
+    with whole(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(partial, path)
+
+
+@contextmanager
+def whole(path: Path, locked: bool = False) -> Iterator[Path]:
+    """Where to write a file or a folder before it is put in place of ``path``; afterwards nothing is left there.
+
+    What processes that are no more have left is taken away, and if this one has ``locked`` the place all there is.
+
+    Raises:
+        InputError: the system refused to write.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+            if locked or left == partial or not os.path.exists(f"/proc/{left.name.split('.')[-2]}"):
+                remove(left)
+        yield partial
     except OSError as error:
-        raise InputError(
-            f"{path} could not be written ({error.strerror}); free some space and run this again; what was there "
-            "before is untouched."
-        ) from error
+        raise unwritable(path, error) from error
+    finally:
+        remove(partial)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, as far as that can be done."""
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink()
+
+
+def unwritable(what: object, error: OSError) -> InputError:
+    """The sentence about something that could not be written; what helps depends on the cause."""
+    help_ = _REMEDIES.get(error.errno or 0, "see to that disk or choose another place")
+    return InputError(
+        f"{what} could not be written ({error.strerror or error}); {help_} and run this again; what was there before "
+        "is untouched."
+    )
+
+
+@contextmanager
+def only_writer(path: Path, busy: str, wait: bool = False) -> Iterator[bool]:
+    """Keep other processes of this machine from writing the same thing; it ends with this process, however it ends.
+
+    Args:
+        path: the file that is locked, and is there for as long.
+        busy: the sentence for another process that wants it too.
+        wait: whether that one waits instead.
+
+    Yields:
+        Whether it is locked: some disks cannot, or are read-only.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                file = stack.enter_context(open(path, "a", encoding="utf-8"))
+                fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))  # unlike flock not kept by loaders
+                # One that has just ended has taken its file away, and another may have made a new one.
+                if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    break
+            stack.callback(remove, path)
+        except BlockingIOError:
+            raise InputError(busy) from None
+        except OSError:
+            file = None
+        yield file is not None

@@ -1,6 +1,8 @@
 """Figures from plain values, in one look. Every function returns a matplotlib Figure; none shows or keeps it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import seaborn as sns
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from helpers.config import CRITERIA
+from helpers.files import write_file
 from helpers.tasks import AGE_RANGE, TASKS
 
 TRAIN, VALIDATION, TEST = "#4477aa", "#ee6677", "#228833"
@@ -24,10 +27,19 @@ _styled = rc_context({
 
 
 class Picture(Figure):
-    """A figure that notebooks show by itself: outside pyplot none is kept in memory, and none needs its backend."""
+    """A figure that notebooks show by itself: outside pyplot none is kept in memory, and none needs its backend.
 
-    def _repr_png_(self) -> bytes:
-        return print_figure(self, dpi=100, bbox_inches=None)
+    Attributes:
+        about: text that the PNG file holds besides the picture, such as the weights that it tells of.
+    """
+
+    about: Mapping[str, str] = MappingProxyType({})
+
+    def png(self, dpi: int = 100) -> bytes:
+        """The file's content."""
+        return print_figure(self, dpi=dpi, bbox_inches=None, metadata=dict(self.about))
+
+    _repr_png_ = png
 
 
 def _figure(rows: int, columns: int, width: float, height: float, title: str):
@@ -155,7 +167,6 @@ def ages(true: np.ndarray, answered: np.ndarray, errors: np.ndarray, title: str)
 
 
 def save_all(figures: dict[str, Picture], folder: Path) -> None:
-    """Write each figure as ``<name>.png``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write each figure as ``<name>.png``; raises an InputError where it cannot be written."""
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=110)
+        write_file(folder / f"{name}.png", figure.png(dpi=110))

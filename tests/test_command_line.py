@@ -97,7 +97,8 @@ def test_a_run_goes_on_with_its_batch_size_on_a_gpu_of_another_size(workspace, m
         assert config.data.batch_size == size
         folder.mkdir(exist_ok=True)
         config.save(folder / "config.json")
-        (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, "classes": label_classes()}))
+        manifest = {"format": FORMAT, "classes": label_classes(), "store": "", "drawn": True, "sources": {}}
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"libraries": {"timm": ""}}))
 
 
 def test_own_faces_and_the_choice_of_labels_come_from_the_line(workspace, sample_folders, capsys):

@@ -4,18 +4,23 @@ import json
 import logging
 import math
 import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from helpers import plots
 from helpers.data.store import pack
 from helpers.evaluation.figures import all_figures, task_figures
 from helpers.evaluation.measures import measure, summary
-from helpers.evaluation.predictions import write_predictions
+from helpers.evaluation.predictions import read_predictions, write_predictions
 from helpers.evaluation.verdict import verdict, verdict_table
 from helpers.export import check
 from helpers.export.check import check_graph
@@ -23,10 +28,10 @@ from helpers.export.graph import export_graph, open_session
 from helpers.export.latency import time_graph
 from helpers.files import InputError
 from helpers.metrics import proportion
-from helpers.runs.checkpoints import previous
+from helpers.runs.checkpoints import fingerprint, load_checkpoint, previous, save_checkpoint
 from helpers.runs.run import Run
 from helpers.tasks import AGE, EMOTIONS, GENDERS, TASKS
-from helpers.training.model import Reader
+from helpers.training.model import FaceModel, Reader, create_model
 from helpers.training.predict import load_best
 
 
@@ -62,7 +67,7 @@ def copied(run: Run, folder) -> Run:
 
 
 def test_metrics_agree_with_the_predictions_that_were_kept(finished, store):
-    metrics, table = evaluation(finished), pd.read_parquet(finished.folder / "predictions.parquet")
+    metrics, table = evaluation(finished), read_predictions(finished)
     for split in ("train", "validation", "test"):
         part = table[table["split"] == split]
         emotion, age = part[part["emotion"] >= 0], part[part["age_low"].notna()]
@@ -111,9 +116,12 @@ def test_evaluating_or_exporting_too_early_says_which_notebook_comes_first(store
     with pytest.raises(InputError, match="notebook 04 makes it"):
         Run.open(tmp_path / "none")
     run = copied(trained, tmp_path / "tiny")
+    epoch = load_checkpoint(run.best_path)["epoch"]
+    save_checkpoint(previous(run.best_path), load_checkpoint(run.best_path) | {"epoch": 7})
     run.best_path.unlink()
     load_best(run)
-    assert "the weights of epoch 2, the best, are gone; those of epoch 1 are" in (run.folder / "train.log").read_text()
+    said = f"the weights of epoch {epoch}, the best, are gone; those of epoch 7 are used"
+    assert said in (run.folder / "train.log").read_text()
     previous(run.best_path).unlink()
     for step in (evaluate, export):
         with pytest.raises(InputError, match="until one epoch is complete"):
@@ -187,6 +195,9 @@ class Session:
 
     def __init__(self, run: Run, spoil):
         self._reader, self._spoil = Reader(load_best(run)).eval(), spoil
+
+    def get_modelmeta(self):
+        return SimpleNamespace(custom_metadata_map={"weights": fingerprint(self._reader.model.state_dict())})
 
     def run(self, names, inputs):
         with torch.inference_mode():
@@ -264,7 +275,7 @@ def test_an_export_leaves_the_exporter_as_talkative_as_it_was_whether_it_succeed
 
 
 def test_the_figures_follow_from_the_predictions_and_the_metrics_that_were_written_alone(finished, tmp_path):
-    metrics, table = evaluation(finished), pd.read_parquet(finished.folder / "predictions.parquet")
+    metrics, table = evaluation(finished), read_predictions(finished)
     names = {"emotion": ["confusion_emotion", "classes_emotion"], "age": ["age"],
              "gender": ["confusion_gender", "classes_gender"]}  # fmt: skip
     for task, wanted in names.items():
@@ -278,8 +289,113 @@ def test_the_figures_follow_from_the_predictions_and_the_metrics_that_were_writt
 
 def test_the_measures_follow_from_the_predictions_that_were_written_alone(finished, tmp_path):
     run = copied(finished, tmp_path / "tiny")
-    run.write_metrics("evaluation", measure(pd.read_parquet(run.folder / "predictions.parquet")))
+    run.write_metrics("evaluation", measure(read_predictions(run)))
     assert run.read_metrics() == finished.read_metrics()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_finite_numbers_are_never_loaded_measured_exported_or_learned_from(
+    store, trained, tmp_path, value
+):
+    run = copied(trained, tmp_path / "tiny")
+    best = load_checkpoint(run.best_path)
+    best["model"]["heads.age.5.bias"][0] = value
+    save_checkpoint(run.best_path, best)
+    start = run.config.replace(weights="run:tiny").model
+    file = run.config.replace(weights=str(run.best_path)).model
+    for step in (evaluate, export, lambda run, store: create_model(start, folder=tmp_path / "next"),
+                 lambda run, store: create_model(file), lambda run, store: run.weights):  # fmt: skip
+        with pytest.raises(InputError, match=r"hold what is no finite number \(heads\.age\.5\.bias\)"):
+            step(run, store)
+    assert not {"metrics.json", "model.onnx", "predictions.parquet"} & {path.name for path in run.folder.iterdir()}
+
+
+def test_answers_that_are_no_numbers_are_refused_with_the_first_face(store, trained, tmp_path, monkeypatch):
+    real, rows = FaceModel.forward, store.rows("validation")
+
+    def forward(self, pixels):
+        found = real(self, pixels)
+        found["gender"][-1, 0] = math.nan
+        return found
+
+    monkeypatch.setattr(FaceModel, "forward", forward)
+    with pytest.raises(InputError, match=r"answer for gender is no finite number for \d+ of \d+ faces") as said:
+        write_predictions(copied(trained, tmp_path / "tiny"), store)
+    assert any(name in str(said.value) for name in store.faces["name"]) and len(rows)
+
+
+def test_a_measure_that_is_no_number_never_passes_in_memory_or_in_a_file():
+    for half, mae in ((0.1, math.nan), (math.nan, 3.0)):
+        assert statuses(metrics(mae=mae, half=half))[2] in ("fail", "borderline")
+    assert statuses(metrics(mae=math.nan))[2] == "fail"
+
+
+def test_everything_that_is_measured_names_its_weights_and_the_verdict_joins_equal_ones_only(finished, tmp_path):
+    run = copied(finished, tmp_path / "tiny")
+    weights = run.weights
+    assert read_predictions(run).attrs["weights"] == weights
+    assert {name: section["weights"] for name, section in run.read_metrics().items()} == dict.fromkeys(
+        ("evaluation", "export"), weights
+    )
+    for path in (run.folder / "figures").iterdir():
+        assert Image.open(path).text["weights"] == weights, path
+    about = onnx.load(run.folder / "model.onnx").metadata_props
+    assert {prop.key: prop.value for prop in about}["weights"] == weights
+    assert "not measured" not in [one.status for one in verdict(run.read_metrics(), True, weights)]
+
+    best = load_checkpoint(run.best_path)
+    save_checkpoint(run.best_path, best)
+    assert run.weights == weights, "written again, they are the same"
+    best["model"]["heads.age.5.bias"] += 1e-6
+    save_checkpoint(run.best_path, best)  # as training goes on
+    assert run.weights != weights
+    for one in verdict(run.read_metrics(), True, run.weights):
+        assert one.status == "not measured" and "other weights than the run has now: run notebook 0" in one.note
+    run.write_metrics("export", run.read_metrics()["export"] | {"weights": run.weights})
+    told = verdict(run.read_metrics(), True, run.weights)
+    assert [one.status == "not measured" for one in told] == [True] * 4 + [False] * 2
+    assert told[0].note.endswith("run notebook 05 (evaluate) again")
+    assert [one.status for one in verdict(run.read_metrics(), True)] == ["not measured"] * 6, "not known which"
+
+
+def test_a_graph_of_other_weights_is_not_compared_but_exported_again(finished, store, tmp_path):
+    run = copied(finished, tmp_path / "tiny")
+    best = load_checkpoint(run.best_path)
+    best["model"]["heads.age.5.bias"] += 1e-6
+    save_checkpoint(run.best_path, best)
+    with pytest.raises(InputError, match=r"model\.onnx is of other weights than the best epoch has now"):
+        check_graph(run, store)
+
+
+def test_the_fingerprint_of_weights_follows_names_types_shapes_and_numbers_and_nothing_else():
+    weights = {"a": torch.arange(6.0), "b": torch.tensor(3)}
+    same = fingerprint(weights)
+    assert fingerprint(dict(reversed(weights.items()))) == same
+    others = [{"a": weights["a"]}, weights | {"a": weights["a"].view(2, 3)}, weights | {"a": weights["a"].double()},
+              weights | {"a": weights["a"] + 1e-6}, {"c": weights["a"], "b": weights["b"]}]  # fmt: skip
+    assert len({same, *map(fingerprint, others)}) == 6
+
+
+def test_a_run_is_evaluated_and_exported_by_one_session_at_a_time(finished, store, tmp_path):
+    run = copied(finished, tmp_path / "tiny")
+    code = "import sys, time; from pathlib import Path; from helpers.files import only_writer\n"
+    code += "with only_writer(Path(sys.argv[1]), ''), only_writer(Path(sys.argv[2]), ''):\n"
+    code += "    print('held', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, run.folder / ".evaluated.lock", run.folder / ".exported.lock"]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent)
+    assert other.stdout.readline()
+    try:
+        for work, doing in (
+            (lambda: write_predictions(run, store), "evaluated"),
+            (lambda: export_graph(run), "exported"),
+        ):
+            with pytest.raises(
+                InputError, match=f"'tiny' is being {doing} by another session on this machine; stop that"
+            ):
+                work()
+    finally:
+        other.kill()
+        other.wait()
 
 
 def predictions(splits: dict[str, list]) -> pd.DataFrame:
@@ -288,7 +404,9 @@ def predictions(splits: dict[str, list]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["split", "dataset", "age_low", "age_high", "age_answer"])
     unknown = {column: -1 for task in TASKS.values() if task is not AGE for column in task.columns}
     answers = {f"{name}_answer": 0 for name in TASKS if name != "age"}
-    return table.assign(part=None, **unknown, **answers)
+    table = table.assign(part=None, **unknown, **answers)
+    table.attrs["weights"] = "0123"
+    return table
 
 
 def test_an_answer_within_an_interval_has_no_error_in_the_metrics(tmp_path):
@@ -298,7 +416,8 @@ def test_an_answer_within_an_interval_has_no_error_in_the_metrics(tmp_path):
         "test": [("utkface", 20, 29, 25.0), ("utkface", 20, 29, 31.0), ("own", 30, 30, 27.0), unlabelled],
     })  # fmt: skip
     found = measure(table)
-    assert set(found) == {"train", "test"} and list(found["test"]) == ["age"], "no gap, and no task without a label"
+    assert set(found) == {"weights", "train", "test"}, "no gap"
+    assert list(found["test"]) == ["age"], "no task without a label"
     age = found["test"]["age"]
     assert (age["mae"]["value"], age["mae"]["n"], age["bias"]["value"]) == (
         pytest.approx(5 / 3),

@@ -6,6 +6,7 @@ KILLS in the environment sets how many kills there are (3 unless set), shared ou
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 import zipfile
 from collections import OrderedDict
@@ -157,11 +158,31 @@ def test_where_no_generation_is_whole_one_sentence_says_so(tmp_path):
     assert load_checkpoint(path)["step"] == 4 and not path.with_suffix(".partial").exists()
     path.write_bytes(b"PK")
     assert load_checkpoint(path)["step"] == 3
-    assert not path.exists() and load_checkpoint(path)["step"] == 3, "a kill between the two renames leaves this one"
+    path.unlink()
+    assert load_checkpoint(path)["step"] == 3, "a kill between the two renames leaves this one"
     path.write_bytes(b"PK")
     previous(path).write_bytes(b"")
-    with pytest.raises(InputError, match=r"is damaged .*; delete the run's folder to start anew"):
+    with pytest.raises(InputError, match=r"last\.pt is damaged .*last\.previous\.pt is damaged .*: bring back a copy"):
         load_checkpoint(path)
+
+
+def test_reading_while_another_session_saves_finds_a_whole_checkpoint_and_moves_nothing(tmp_path):
+    path, said = tmp_path / "last.pt", []
+    save_checkpoint(path, {"step": 0})
+    saving = threading.Thread(target=lambda: [save_checkpoint(path, {"step": step}) for step in range(300)])
+    saving.start()
+    while saving.is_alive():
+        assert load_checkpoint(path, on_damage=said.append)["step"] >= 0
+    assert not said and {each.name for each in tmp_path.iterdir()} == {"last.pt", "last.previous.pt"}
+
+
+def test_only_the_session_that_goes_on_sets_a_damaged_checkpoint_aside(unkilled, tmp_path):
+    run = Run.open(shutil.copytree(unkilled.folder, tmp_path / "run"))
+    run.last_path.write_bytes(b"PK")
+    names = {path.name for path in run.folder.rglob("*.pt")}
+    assert load_checkpoint(run.last_path)["step"] and {path.name for path in run.folder.rglob("*.pt")} == names
+    assert run.last_state()["step"] and not run.last_path.exists()
+    assert run.last_path.with_suffix(".damaged.pt").read_bytes() == b"PK"
 
 
 def test_a_checkpoint_holds_numbers_text_and_tensors_only(unkilled):

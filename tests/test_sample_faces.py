@@ -463,7 +463,7 @@ def test_an_interrupted_write_leaves_no_set_and_can_be_repeated(tmp_path, monkey
         real(root, record)
 
     monkeypatch.setattr(sample_faces, "_write_record", fail_at_the_end)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match=r"could not be written \(disk full\)"):
         write_sample_faces(tmp_path, FEWEST)
     monkeypatch.undo()
     assert json.loads((tmp_path / "sample_faces.json").read_text())["finished"] is False

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -84,7 +85,7 @@ def test_a_damaged_manifest_is_told_and_the_store_is_packed_anew_once_it_is_dele
     packed = pack(sample_folders, tmp_path / "faces")
     manifest = packed.folder / "manifest.json"
     manifest.write_text(manifest.read_text()[:100])
-    with pytest.raises(InputError, match="fix or delete it"):
+    with pytest.raises(InputError, match=r"manifest\.json cannot be read as JSON .* or delete this file"):
         pack(sample_folders, tmp_path / "faces")
     manifest.unlink()
     assert pack(sample_folders, tmp_path / "faces").identity == store.identity
@@ -94,10 +95,90 @@ def test_a_store_with_a_missing_or_shortened_file_is_refused(store, tmp_path):
     copy = shutil.copytree(store.folder, tmp_path / "faces")
     file = next(copy.glob("*.arrow"))
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"missing or not \d+ bytes long"):
+    with pytest.raises(InputError, match=rf"{file} is \d+ bytes long, not \d+; pack the datasets again"):
+        FaceStore.open(copy)
+    file.unlink()
+    with pytest.raises(InputError, match=rf"{file} does not exist; pack the datasets again"):
         FaceStore.open(copy)
     with pytest.raises(InputError, match="notebook 02 makes it"):
         FaceStore.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("keep_times", [False, True])
+def test_a_bit_that_flips_in_a_packed_file_is_seen_and_packing_mends_it(sample_folders, tmp_path, keep_times):
+    packed = pack(sample_folders, tmp_path / "faces")
+    FaceStore.open(packed.folder)
+    file, before = packed.folder / "faces-000.arrow", (packed.folder / "faces-000.arrow").stat()
+    with open(file, "r+b") as opened:
+        opened.seek(before.st_size // 2)
+        byte = opened.read(1)[0]
+        opened.seek(before.st_size // 2)
+        opened.write(bytes([byte ^ 1]))
+    if keep_times:  # nobody can set the time at which an inode was last changed
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(InputError, match=r"faces-000\.arrow is damaged, since it has not the SHA-256 .*; pack"):
+        FaceStore.open(packed.folder)
+    assert pack(sample_folders, tmp_path / "faces").identity == packed.identity
+    assert FaceStore.open(packed.folder).image(5).shape == packed.image(5).shape
+
+
+def test_a_packed_file_is_read_once_on_a_machine_and_again_where_it_is_another_one(store, tmp_path, monkeypatch):
+    folder, real, read = shutil.copytree(store.folder, tmp_path / "faces"), store_module._sha256, []
+    monkeypatch.setattr(store_module, "_sha256", lambda path: read.append(path.name) or real(path))
+    for _ in range(3):
+        FaceStore.open(folder)
+    assert read == ["faces-000.arrow"], "a copy of the store brings the word of another machine, which does not count"
+    stamp = folder / ".checked.json"
+    for content in (b"", b"{}", b"\x00", stamp.read_bytes().replace(b"faces-000", b"faces-001")):
+        stamp.write_bytes(content)
+        FaceStore.open(folder)
+    assert len(read) == 5, "nor does one that is damaged"
+
+
+def test_of_two_sessions_that_pack_the_same_store_the_second_is_told_and_the_first_goes_on(
+    sample_folders, tmp_path, monkeypatch
+):
+    folders = {"utkface": sample_folders["utkface"]}
+    first = multiprocessing.get_context("fork").Process(target=_pack_slowly, args=(folders, tmp_path / "faces"))
+    first.start()
+    while not list(tmp_path.glob(".faces.*.partial")):
+        time.sleep(0.05)
+    with pytest.raises(InputError, match=r"is being packed by another session on this machine; wait for it, or stop"):
+        pack(folders, tmp_path / "faces")
+    first.join()
+    assert first.exitcode == 0 and [path.name for path in tmp_path.iterdir()] == ["faces"]
+    assert len(FaceStore.open(tmp_path / "faces")) > 0
+
+
+def _pack_slowly(folders, target):
+    real = store_module._swap_in
+    store_module._swap_in = lambda *places: time.sleep(2) or real(*places)
+    pack(folders, target)
+
+
+def test_where_the_new_store_cannot_take_its_place_the_old_one_stays(sample_folders, tmp_path, monkeypatch):
+    first, real, calls = pack({"utkface": sample_folders["utkface"]}, tmp_path / "faces"), Path.rename, []
+
+    def rename(self, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise PermissionError(13, "Permission denied")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(InputError, match=r"could not be written \(Permission denied\); get the permission"):
+        pack(sample_folders, tmp_path / "faces")
+    monkeypatch.undo()
+    assert FaceStore.open(tmp_path / "faces").identity == first.identity
+    assert [path.name for path in tmp_path.iterdir()] == ["faces"]
+
+
+def test_a_kill_between_the_two_steps_of_the_exchange_loses_no_dataset(sample_folders, tmp_path):
+    first = pack({"utkface": sample_folders["utkface"]}, tmp_path / "faces")
+    first.folder.rename(tmp_path / ".faces.old")
+    with pytest.raises(InputError, match="also holds utkface"):
+        pack({"fer2013": sample_folders["fer2013"]}, tmp_path / "faces")
+    assert FaceStore.open(tmp_path / "faces").identity == first.identity
 
 
 def test_a_store_packed_for_other_classes_is_refused_in_one_sentence_that_names_them(sample_folders, tmp_path):
@@ -165,7 +246,7 @@ def test_a_failed_pack_leaves_the_old_store_and_nothing_half_written(sample_fold
 
 def _pack_and_die(folders, target):
     """Kill this process when all data is written but the manifest is not."""
-    store_module.json.dumps = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    store_module.to_json = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
     pack(folders, target)
 
 

@@ -27,6 +27,7 @@ from helpers.training.loop import fit
 from helpers.training.loss_guard import EVERY, LossGuard
 from helpers.training.model import FaceModel, answers, create_model
 from helpers.training.predict import load_best, predict
+from helpers.training.session import training_session
 from helpers.ui.live import LiveTraining
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 98.00 MiB. GPU 0 has a total capacity of 14.74 GiB"
@@ -83,6 +84,25 @@ def test_a_gradient_that_is_no_number_is_seen_in_its_own_step(store, tiny_config
     monkeypatch.setattr(loop_module, "clip_grad_norm_", poisoned)
     with pytest.raises(InputError, match=r"In step 5, .*the gradient is nan; nothing was written"):
         fit(tiny_config, store, tmp_path / "run")
+
+
+def test_weights_that_are_no_finite_numbers_are_never_saved(store, tiny_config, tmp_path):
+    opened = []
+
+    def poison(done, total):
+        if done == 5:
+            with torch.no_grad():
+                next(opened[0].measured.parameters())[0] = float("inf")
+
+    with pytest.raises(InputError, match=r"After step 5 the weights hold what is no finite number .* is kept: lower"):
+        with training_session(tiny_config, store, tmp_path / "run", save_every=0.0, on_step=poison) as session:
+            opened.append(session.training)
+            for batch in session.training.batches():
+                loop_module.train_step(session.training, batch)
+                session.after_step()
+    assert load_checkpoint(tmp_path / "run" / Run.LAST)["step"] == 4
+    with torch.no_grad():
+        assert all(value.isfinite().all() for value in load_checkpoint(tmp_path / "run" / Run.LAST)["model"].values())
 
 
 def limited(monkeypatch, most: int) -> list[int]:
@@ -332,9 +352,9 @@ def test_runs_stand_side_by_side_with_what_differs(store, tiny_config, trained, 
     for name, lr in (("slow", 1e-5), ("fast", 1e-3)):
         fit(tiny_config.replace(lr=lr, epochs=1), store, tmp_path / name)
     (tmp_path / "broken").mkdir()
-    manifest = (tmp_path / "fast" / "manifest.json").read_text()
-    for name, content in (("manifest.json", manifest), ("results.json", "{"), ("config.json", "{}")):
-        (tmp_path / "broken" / name).write_text(content)
+    for name in ("manifest.json", "config.json"):
+        shutil.copy(tmp_path / "fast" / name, tmp_path / "broken")
+    (tmp_path / "broken" / "results.json").write_text("{")
     table = runs_table(tmp_path)
     assert table["what differs"][0] in ("lr 1e-05", "lr 0.001")
     assert set(table["run"]) == {"fast (drawn faces)", "slow (drawn faces)", "broken"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -117,9 +116,10 @@ def _say_where(workspace: Path, seconds: float) -> bool:
     """The demo's last words: what was reached and where to look; returns whether the sample faces were learned."""
     from helpers.evaluation.measures import summary
     from helpers.evaluation.verdict import verdict, verdict_table
+    from helpers.runs.run import Run
 
     run = workspace / "runs" / DEMO["04"]["RUN"]
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics, weights = Run.open(run).read_metrics(), Run.open(run).weights
     evaluation = metrics["evaluation"]
     table = summary(evaluation)
     print(f"\nDone in {seconds / 60:.1f} minutes. Reached on the test split of DRAWN faces:\n")
@@ -133,7 +133,7 @@ def _say_where(workspace: Path, seconds: float) -> bool:
     print("The sample faces were learned." if learned else
           "The sample faces were NOT learned: wanted emotion and gender of 85 %, 15 points more than the linear model, "
           "and half of the median's age error.")  # fmt: skip
-    print("\n" + verdict_table(verdict(metrics, drawn=True)).to_string(index=False) + "\n")
+    print("\n" + verdict_table(verdict(metrics, True, weights)).to_string(index=False) + "\n")
     places = {
         "curves": run / "figures" / "curves.png",
         "confusion matrices": run / "figures" / "confusion_emotion.png",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import shutil
 from collections import deque
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -21,12 +21,25 @@ from helpers.data.audit import LABEL_COLUMNS, audit
 from helpers.data.images import decode, read_face
 from helpers.data.sources import SCHEMA, fingerprint, read_source
 from helpers.data.twins import twin_groups
-from helpers.files import InputError, read_json
+from helpers.files import InputError, only_writer, read_json, remove, to_json, whole, write_json
 from helpers.session.progress import silent
 from helpers.tasks import LABELS, TASKS, check_classes, label_classes
 
 FORMAT = 5
 """Raised when what is written, or how rows are split, changes: an older store is then packed again."""
+
+_MANIFEST = {
+    "format": int, "rows": int, "identity": str, "classes": {str: [str]}, "sides": {int: int}, "audit": {str: dict},
+    "knobs": {f"{knob.name}?": type(knob.default) for knob in fields(PackConfig)},
+    "sources": {str: {"handle": str, "terms": str, "folder": str, "drawn": bool, "listing": str}},
+    "files": {str: {"bytes": int, "sha256": str}},
+}  # fmt: skip
+"""What a store's manifest holds, see :func:`helpers.files.misfit`."""
+
+_STAMP = ".checked.json"
+"""The file beside a store's others that tells which of them were read and found whole on this machine."""
+
+_MEND = "pack the datasets again (notebook 02), or move the folder away so that its copy on Drive comes back"
 
 _FILE_BYTES = 480_000_000  # a file on Drive is best at most 512 MB; the rest is room for the other columns
 _BATCH_ROWS = 1024
@@ -51,12 +64,23 @@ def pack(
     """
     if not folders:
         raise InputError("There is no dataset to pack; name one, or a CSV file of your own faces.")
-    knobs = knobs or packed_knobs(folder)
+    busy = f"The store {folder} is being packed by another session on this machine; wait for it, or stop it first."
+    with only_writer(folder.with_name(f".{folder.name}.lock"), busy) as locked:
+        if not folder.exists():  # a kill may have come between the two steps of an exchange
+            with suppress(OSError):
+                _old(folder).rename(folder)
+        _pack(folders, folder, knobs or packed_knobs(folder), progress, locked)
+    return FaceStore.open(folder)
+
+
+def _pack(folders: dict[str, Path], folder: Path, knobs: PackConfig, progress: Callable, locked: bool) -> None:
     sources = fingerprint(folders, knobs)
     asked = {"classes": label_classes(), "sources": sources, "knobs": asdict(knobs)}
     there = _manifest(folder)
     if all(there.get(name) == value for name, value in {"format": FORMAT, **asked}.items()):
-        return FaceStore.open(folder)
+        with suppress(InputError):  # where a file of it is missing or damaged, it is packed anew
+            FaceStore.open(folder)
+            return
     if lost := [name for name in there.get("sources", {}) if name not in sources]:
         raise InputError(
             f"The store {folder} also holds {', '.join(lost)}, which is not among the datasets now; bring it back, "
@@ -73,33 +97,32 @@ def pack(
     manifest = {"format": FORMAT, "rows": len(kept), "identity": _identity(kept), **asked}
     manifest["sides"] = dict(zip(sides.tolist(), counts.tolist(), strict=True))
     table = _with_labels(table.take(pa.array(kept.index)), kept)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        manifest |= {"files": write_files(table, partial), "audit": report}
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    with whole(folder, locked) as partial:
+        partial.mkdir()
+        manifest |= {"files": (files := write_files(table, partial)), "audit": report}
+        (partial / "manifest.json").write_text(to_json(manifest, indent=1, checksum=True))
+        write_json(partial / _STAMP, _stamp(partial, files))  # they were read to take their SHA-256
         _swap_in(partial, folder)
-    except OSError as error:
-        raise InputError(
-            f"The store {folder} could not be written ({error.strerror}); free some space and run this step again; "
-            "what was there before is untouched."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return FaceStore.open(folder)
 
 
 def packed_knobs(folder: Path) -> PackConfig:
     """The knobs with which the store in ``folder`` was packed; the defaults where there is none of this version."""
     there = _manifest(folder)
-    return PackConfig(**there["knobs"]) if there.get("format") == FORMAT else PackConfig()
+    known = there["knobs"] if there.get("format") == FORMAT else {}
+    return PackConfig(**{knob.name: known[knob.name] for knob in fields(PackConfig) if knob.name in known})
 
 
 def _manifest(folder: Path) -> dict:
     """The manifest of the store in ``folder``, of whatever version; empty where there is none."""
-    path = folder / "manifest.json"
-    return read_json(path, "a store's manifest") if path.exists() else {}
+    return _read_manifest(folder) if (folder / "manifest.json").exists() else {}
+
+
+def _read_manifest(folder: Path) -> dict:
+    mend = (
+        "move the folder away, so that its copy on Drive comes back, or delete this file and pack again (notebook 02)"
+    )
+    path, what = folder / "manifest.json", "a packed store (notebook 02 makes it)"
+    return read_json(path, what, _MANIFEST, mend, FORMAT)
 
 
 @dataclass(frozen=True)
@@ -121,19 +144,18 @@ class FaceStore:
         """Open a packed store; the folders it was made from are not needed.
 
         Raises:
-            InputError: there is no store, or one of its files is missing or has the wrong size.
+            InputError: there is no store, or one of its files is missing or damaged.
         """
-        manifest = read_json(folder / "manifest.json", "a packed store (notebook 02 makes it)")
+        manifest = _read_manifest(folder)
         if manifest.get("format") != FORMAT:
             raise InputError(f"The store {folder} was packed by another version of this project; pack it again.")
         check_classes(manifest["classes"], f"The store {folder}")
-        tables = []
-        for name, about in manifest["files"].items():
-            path = folder / name
-            if not path.exists() or path.stat().st_size != about["bytes"]:
-                raise InputError(f"{path} is missing or not {about['bytes']} bytes long; pack the store again.")
-            tables.append(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
-        return cls(folder, manifest, pa.concat_tables(tables))
+        _check_files(folder, manifest["files"])
+        files = [pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all() for name in manifest["files"]]
+        table = pa.concat_tables([SCHEMA.empty_table(), *files])
+        if len(table) != manifest["rows"]:
+            raise InputError(f"The files of {folder} hold {len(table)} rows, not {manifest['rows']}; {_MEND}.")
+        return cls(folder, manifest, table)
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -218,20 +240,71 @@ def write_files(table: pa.Table, folder: Path) -> dict[str, dict]:
         with pa.ipc.new_file(str(path), SCHEMA) as writer:
             while batches and path.stat().st_size <= _FILE_BYTES:
                 writer.write_batch(batches.popleft())
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         with open(path, "rb") as file:
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
             os.fsync(file.fileno())
     return files
 
 
+def _check_files(folder: Path, files: dict[str, dict]) -> None:
+    """Raise an InputError unless the files are as they were written.
+
+    Their content is read once on each machine, and again where a file is not the one that was read then.
+    """
+    now = _stamp(folder, files)
+    with suppress(InputError):
+        if read_json(folder / _STAMP, "the files that were read") == now:
+            return
+    for name, about in files.items():
+        if _sha256(folder / name) != about["sha256"]:
+            raise InputError(
+                f"{folder / name} is damaged, since it has not the SHA-256 that its manifest tells; {_MEND}."
+            )
+    with suppress(InputError):  # on a disk that is read-only they are read each time
+        write_json(folder / _STAMP, now)
+
+
+def _stamp(folder: Path, files: dict[str, dict]) -> dict[str, list]:
+    """What tells a file from any other that may come to lie in its place: the last change of its inode cannot be set.
+
+    Raises:
+        InputError: one is missing, or has not its size.
+    """
+    found = {}
+    for name, about in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"{path} does not exist; {_MEND}.")
+        file = path.stat()
+        if file.st_size != about["bytes"]:
+            raise InputError(f"{path} is {file.st_size} bytes long, not {about['bytes']}; {_MEND}.")
+        found[name] = [about["sha256"], file.st_size, file.st_mtime_ns, file.st_ctime_ns, file.st_ino]
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _old(folder: Path) -> Path:
+    """Where a store lies while another takes its place: a folder cannot replace another in one step."""
+    return folder.with_name(f".{folder.name}.old")
+
+
 def _swap_in(new: Path, folder: Path) -> None:
-    """Put a finished folder in place of an old one; a folder cannot replace another in one step."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    """Put a finished folder in place of an old one, or leave that where it is."""
+    old = _old(folder)
+    remove(old)
     if folder.exists():
         folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    remove(old)
 
 
 def twin_pictures(store: FaceStore) -> tuple[list[np.ndarray], list[str]]:

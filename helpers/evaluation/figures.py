@@ -19,7 +19,10 @@ def task_figures(name: str, metrics: dict, table: pd.DataFrame, drawn: bool) -> 
     if name not in metrics.get("test", {}):
         return {}
     title = f"{name.capitalize()}, test split{' (drawn faces)' if drawn else ''}"
-    return _BY_KIND[type(TASKS[name])](TASKS[name], metrics["test"][name], table[table["split"] == "test"], title)
+    figures = _BY_KIND[type(TASKS[name])](TASKS[name], metrics["test"][name], table[table["split"] == "test"], title)
+    for figure in figures.values():
+        figure.about = {"weights": metrics["weights"]}
+    return figures
 
 
 def all_figures(run: Run, metrics: dict, table: pd.DataFrame) -> dict[str, Picture]:
@@ -28,6 +31,7 @@ def all_figures(run: Run, metrics: dict, table: pd.DataFrame) -> dict[str, Pictu
     figures = {"curves": plots.curves(run.history, run.title)}
     for name in TASKS:
         figures |= task_figures(name, metrics, table, drawn)
+    figures["curves"].about = {"weights": metrics["weights"]}
     return figures
 
 

@@ -17,10 +17,11 @@ def measure(table: pd.DataFrame) -> dict:
 
     Returns:
         ``split -> task -> measure`` over all datasets; each task also has ``by_dataset`` and ``by_part``. ``gap`` is
-        the measure of its criterion's task in training minus validation. A task that no row of a split carries is left
-        out of that split.
+        the measure of its criterion's task in training minus validation, and ``weights`` the SHA-256 of what answered.
+        A task that no row of a split carries is left out of that split.
     """
-    metrics: dict = {split: {} for split in SPLITS if (table["split"] == split).any()}
+    metrics: dict = {"weights": table.attrs["weights"]}
+    metrics |= {split: {} for split in SPLITS if (table["split"] == split).any()}
     for name, task in TASKS.items():
         known = table[task.known(task.read(table))]
         training = task.read(known[known["split"] == "train"])

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 
 import pandas as pd
+import pyarrow as pa
 import torch
 
 from helpers.data.audit import SPLITS
 from helpers.data.store import FaceStore
+from helpers.files import InputError, write_file
+from helpers.runs.checkpoints import fingerprint
 from helpers.runs.run import Run
 from helpers.session.progress import Progress, silent
 from helpers.tasks import LABELS, TASKS
@@ -21,6 +24,8 @@ def write_predictions(
 ) -> pd.DataFrame:
     """Ask the best epoch of a run about every split; writes and returns ``predictions.parquet``, one row per face.
 
+    Its ``attrs``, which the file keeps too, name the ``weights`` that answered by their SHA-256.
+
     The training split stands for a fixed sample of it. A row holds its ``split``, its ``row`` in the store, its
     ``dataset``, ``part`` and ``name``, the columns of every label, and those of every answer (see
     :mod:`helpers.tasks`).
@@ -29,9 +34,19 @@ def write_predictions(
         progress: called with a split's name, gives the callback for reading it.
 
     Raises:
-        InputError: the run has no complete epoch, or was trained on other faces.
+        InputError: the run has no complete epoch, was trained on other faces or is being evaluated elsewhere, the
+            network answers with what is no number, or the file cannot be written.
     """
-    run.check_store(store)
+    with run.claim("evaluated"):
+        run.check_store(store)
+        run.read_metrics()  # where that is damaged, say so before the work
+        table = _ask(run, store, progress)
+        write_file(run.folder / "predictions.parquet", table.to_parquet(index=False, write_page_checksum=True))
+    run.log(f"{len(table)} predictions were written")
+    return table
+
+
+def _ask(run: Run, store: FaceStore, progress: Callable[[str], Progress]) -> pd.DataFrame:
     model = load_best(run).to("cuda" if torch.cuda.is_available() else "cpu")
     tables, labels = [], [name for label in LABELS.values() for name in label.columns]
     for split in SPLITS:
@@ -43,6 +58,23 @@ def write_predictions(
             answers = {k: v for name, task in TASKS.items() for k, v in task.columns_of(found.answers[name]).items()}
             tables.append(table.assign(split=split, row=rows, **answers))
     table = pd.concat(tables, ignore_index=True)
-    table.to_parquet(run.folder / "predictions.parquet", index=False)
-    run.log(f"{len(table)} predictions were written")
+    table.attrs["weights"] = fingerprint(model.state_dict())
     return table
+
+
+def read_predictions(run: Run) -> pd.DataFrame:
+    """What :func:`write_predictions` wrote.
+
+    Raises:
+        InputError: it is not there, or damaged.
+    """
+    path, why = run.folder / "predictions.parquet", "it lacks columns, or the weights that answered"
+    if not path.exists():
+        raise InputError(f"{path} does not exist; evaluate the run first (notebook 05).")
+    try:
+        table = pd.read_parquet(path, page_checksum_verification=True)
+        if {"split", "row", "dataset", *(f"{task}_answer" for task in TASKS)} <= set(table) and table.attrs["weights"]:
+            return table
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+    raise InputError(f"{path} is damaged ({why}); run notebook 05 again, which writes it anew.")

@@ -21,8 +21,11 @@ class Finding:
     note: str
 
 
-def verdict(metrics: dict, drawn: bool) -> list[Finding]:
-    """Judge what evaluation and export measured.
+_AGAIN = {"evaluation": "run notebook 05 (evaluate) again", "export": "run notebook 06 (export) again"}
+
+
+def verdict(metrics: dict, drawn: bool, weights: str | None = None) -> list[Finding]:
+    """Judge what evaluation and export measured on the same weights.
 
     A pass needs the interval's bound on the safe side; where only the value is, the outcome is borderline. Drawn
     faces never pass what is measured on faces.
@@ -30,12 +33,19 @@ def verdict(metrics: dict, drawn: bool) -> list[Finding]:
     Args:
         metrics: a run's ``metrics.json``, by its sections.
         drawn: whether any of the run's faces are drawn.
+        weights: the SHA-256 of the weights to judge, which are the run's best; where they are not known, sections of
+            different weights are judged neither.
     """
+    measured = {name: metrics[name].get("weights") for name in _AGAIN if name in metrics}
+    if weights is None and len(set(measured.values())) == 1:
+        (weights,) = set(measured.values())
     findings = []
     for criterion in CRITERIA.values():
         (section, name), note = criterion.where, criterion.note
         measure = metrics.get(section, {}).get(name)
-        if criterion.reference:
+        if section in measured and measured[section] != weights:
+            measure, note = None, f"measured on other weights than the run has now: {_AGAIN[section]}"
+        elif criterion.reference:
             measure, note = _pooled((measure or {}).get(criterion.task, {}).get("by_dataset", {}), criterion)
         findings.append(_judge(criterion, measure, drawn and bool(criterion.task), note))
     return findings
@@ -63,9 +73,9 @@ def _judge(criterion: Criterion, measure: Measure | None, drawn: bool, note: str
     # Null in a file: no bound, or a value that is no number, which is as bad as can be.
     unbounded = {"low": -math.inf, "high": math.inf, "value": -math.inf if criterion.at_least else math.inf}
     scale = TASKS[criterion.task].scale if criterion.task else 1.0
-    value, low, high = (
-        scale * (unbounded[key] if measure[key] is None else measure[key]) for key in ("value", "low", "high")
-    )
+    known = {key: bound if measure[key] is None or math.isnan(measure[key]) else measure[key]
+             for key, bound in unbounded.items()}  # fmt: skip
+    value, low, high = (scale * known[key] for key in ("value", "low", "high"))
     interval = f" ({low:.3g} to {high:.3g})" if low < high else ""  # a largest difference has none
     if note.startswith("not measurable"):
         status = "not measurable"

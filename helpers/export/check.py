@@ -5,6 +5,8 @@ import torch
 
 from helpers.data.store import FaceStore
 from helpers.export.graph import open_session
+from helpers.files import InputError
+from helpers.runs.checkpoints import fingerprint
 from helpers.runs.run import Run
 from helpers.tasks import TASKS
 from helpers.training.model import Reader
@@ -21,13 +23,19 @@ def check_graph(run: Run, store: FaceStore) -> dict:
 
     Returns:
         ``difference``: the largest absolute one, in probability, or in years over 100; ``agreement``: the share of
-        equal classes.
+        equal classes; ``weights``: the SHA-256 of those that both have.
 
     Raises:
-        InputError: the run has no complete epoch, or was trained on other faces.
+        InputError: the run has no complete epoch or was trained on other faces, or the file is of other weights.
     """
     run.check_store(store)
-    reader, session = Reader(load_best(run)).eval(), open_session(run.folder / "model.onnx")
+    best, session = load_best(run), open_session(run.folder / "model.onnx")
+    reader, weights = Reader(best).eval(), fingerprint(best.state_dict())
+    if session.get_modelmeta().custom_metadata_map.get("weights") != weights:
+        raise InputError(
+            f"{run.folder / 'model.onnx'} is of other weights than the best epoch has now; export the run again "
+            "(notebook 06)."
+        )
     faces = [store.image(row) for row in store.fixed_sample("validation", ROWS)]
     sizes: dict[tuple, list[np.ndarray]] = {}
     for face in faces:
@@ -41,6 +49,7 @@ def check_graph(run: Run, store: FaceStore) -> dict:
             # What is no number differs without bound, where a maximum would pass it by.
             worst = max(worst, float(np.nan_to_num(np.abs(want - got), nan=np.inf).max()) / task.parity_unit)
             if task.classes and number < len(sizes):  # those that are given alone have been counted
-                equal += (want.argmax(axis=1) == got.argmax(axis=1)).tolist()
+                finite = np.isfinite(want + got).all(axis=1)
+                equal += (finite & (want.argmax(axis=1) == got.argmax(axis=1))).tolist()
     exact = {"value": worst, "low": worst, "high": worst, "n": len(faces)}  # a maximum has no interval
-    return {"difference": exact, "agreement": float(np.mean(equal))}
+    return {"weights": weights, "difference": exact, "agreement": float(np.mean(equal))}

@@ -10,7 +10,8 @@ import onnx
 import onnxruntime
 import torch
 
-from helpers.files import InputError
+from helpers.files import InputError, write_file
+from helpers.runs.checkpoints import fingerprint
 from helpers.runs.run import Run
 from helpers.tasks import TASKS
 from helpers.training.model import Reader
@@ -25,26 +26,36 @@ def export_graph(run: Run) -> Path:
     task's name: ``emotion`` (B, 7) and ``gender`` (B, 2) probabilities, ``age`` (B,) years.
 
     Raises:
-        InputError: the run has no complete epoch, or its graph cannot be exported.
+        InputError: the run has no complete epoch or is being exported elsewhere, its graph cannot be exported, or the
+            file cannot be written.
     """
-    path, partial = run.folder / "model.onnx", run.folder / ".model.onnx.partial"
-    try:
-        model = _trace(Reader(load_best(run)).eval(), run.config.model.backbone)
-        onnx.helper.set_model_props(model, _about(run))
+    path = run.folder / "model.onnx"
+    with run.claim("exported"):
+        run.read_metrics()  # where that is damaged, say so before the work
+        best = load_best(run)
+        model = _trace(Reader(best).eval(), run.config.model.backbone)
+        onnx.helper.set_model_props(model, _about(run) | {"weights": fingerprint(best.state_dict())})
         onnx.checker.check_model(model, full_check=True)
-        onnx.save(model, str(partial))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        write_file(path, model.SerializeToString())
     run.log(f"exported {path.name}")
     return path
 
 
 def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the CPU with a fixed number of threads."""
+    """ONNX Runtime on the CPU with a fixed number of threads.
+
+    Raises:
+        InputError: there is no such file, or it is damaged.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist; export the run first (notebook 06).")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own errors have no common base
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is damaged ({why}); export the run again (notebook 06).") from error
 
 
 def _trace(reader: Reader, backbone: str) -> onnx.ModelProto:

@@ -1,15 +1,24 @@
 """Checkpoints: state dicts alone, in two generations, written so that a kill at any moment leaves a whole one."""
 
+import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
-from helpers.files import InputError
+from helpers.files import InputError, misfit, whole
+
+BEST = {"model": {str: Tensor}, "epoch": int}
+"""What the weights of the best epoch are kept with, see :func:`helpers.files.misfit`."""
+
+LAST = {"model": {str: Tensor}, "ema?": {str: Tensor}, "step": int, "history": [dict]}
+"""What the last checkpoint cannot do without."""
 
 
 def previous(path: Path) -> Path:
@@ -28,51 +37,84 @@ def save_checkpoint(path: Path, state: dict) -> None:
     What was there becomes the generation before.
 
     Raises:
-        OSError: it cannot be written; what was there before is untouched.
+        InputError: it cannot be written; what was there before is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     content = io.BytesIO()  # torch.save into a full disk ends in an error of its own that does not say so
     torch.save(state, content)
-    try:
+    with whole(path) as partial:
         with open(partial, "wb") as file:
             file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    if path.exists():
-        os.replace(path, previous(path))
-    os.replace(partial, path)
+        if path.exists():
+            os.replace(path, previous(path))
+        os.replace(partial, path)
 
 
-def load_checkpoint(path: Path, on_damage: Callable[[str], None] = lambda line: None) -> dict:
+def load_checkpoint(
+    path: Path, fields: dict | None = None, mend: str = "bring back a copy of it",
+    on_damage: Callable[[str], None] = lambda line: None, aside: bool = False,
+) -> dict:  # fmt: skip
     """Read a checkpoint onto the CPU: the newest generation that is whole.
 
     Args:
         path: where the newest one is.
+        fields: what it must hold, see :func:`helpers.files.misfit`.
+        mend: what to do where none is whole; it must not lose anything.
         on_damage: called with a sentence about a generation that is passed over.
+        aside: whether such a one is moved aside, else the next save makes it the one before; a reader moves nothing.
 
     Raises:
         InputError: there is none, or all are damaged.
     """
-    found = []
-    for place in filter(Path.exists, (path, previous(path))):
+    found = {}
+    for place in (path, previous(path)):
         try:
-            with zipfile.ZipFile(place) as archive:
-                if bad := archive.testzip():  # torch.load does not look at the checksums
-                    raise zipfile.BadZipFile(f"wrong checksum of {bad}")
-            state = torch.load(place, map_location="cpu", weights_only=True)
+            file = open(place, "rb")  # noqa: SIM115, it is closed where it is read
+        except FileNotFoundError:  # missing is not damaged
+            continue
+        except OSError as error:
+            raise InputError(f"{place} cannot be read ({error.strerror}); mend that and run this again.") from error
+        try:
+            state = _read(file)
+            if wrong := misfit(state, fields or {}):
+                raise ValueError(wrong)
         # A bit that has changed in the archive's directory ends in whatever the readers stumble over.
         except Exception as error:
-            found.append(f"{place} is damaged ({(str(error).splitlines() or [type(error).__name__])[0]})")
+            found[place] = f"{place} is damaged ({(str(error).splitlines() or [type(error).__name__])[0]})"
             continue
-        for sentence in found:
-            with suppress(OSError):
-                os.replace(path, path.with_suffix(".damaged.pt"))  # else the next save would make it the one before
+        for damaged, sentence in found.items():
+            if aside:
+                with suppress(OSError):
+                    os.replace(damaged, path.with_suffix(".damaged.pt"))
             on_damage(f"{sentence}; the generation before it is used")
         return state
     if found:
-        raise InputError(f"{'; '.join(found)}; delete the run's folder to start anew.")
+        raise InputError(f"{'; '.join(found.values())}: {mend}.")
     raise InputError(f"{path} does not exist; train first (notebook 04) until one epoch is complete.")
+
+
+def _read(file: BinaryIO) -> Any:
+    """What a checkpoint holds, all from one opened file: the next one may take its place meanwhile."""
+    with file, zipfile.ZipFile(file) as archive:
+        if bad := archive.testzip():  # torch.load does not look at the checksums
+            raise ValueError(f"wrong checksum of {bad}")
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over a state dict's names, types, shapes and numbers, in the order of the names.
+
+    Not of the file, whose bytes differ when the same weights are saved again or under another name.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> str:
+    """The name of the first tensor that holds what is no number, or infinite; nothing where all are finite."""
+    return next((name for name, value in weights.items() if not torch.isfinite(value).all()), "")

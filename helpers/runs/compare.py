@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.files import InputError, read_json
+from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.tasks import TASKS
 
@@ -28,7 +28,8 @@ def runs_table(folder: Path) -> pd.DataFrame:
     configs: dict[int, dict] = {}
     for place in filter(Run.exists, sorted(path.parent for path in folder.glob("*/results.json"))):
         try:
-            run, results = Run.open(place), read_json(place / "results.json", "what training reached")
+            run = Run.open(place)
+            results = run.read_results()
         except InputError as error:
             lines.append({"run": place.name, "what differs": str(error)})
             continue

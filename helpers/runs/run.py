@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from helpers import files
 from helpers.config import FROM_RUN, TrainConfig, start_of
 from helpers.data.store import FaceStore
-from helpers.files import InputError, read_json, write_file, write_json
+from helpers.files import MAYBE, NUMBER, InputError, read_json, write_file, write_json
 from helpers.runs import checkpoints
-from helpers.tasks import check_classes
+from helpers.tasks import TASKS, check_classes
 
 FORMAT = 2
 """Raised when what a run's folder or its checkpoints hold changes: an older run is then refused in a sentence."""
+
+_MANIFEST = {
+    "format": int, "store": str, "drawn": bool, "libraries": {"timm": str}, "classes": {str: [str]},
+    "sources": {str: {"terms": str}}, "config?": dict,
+}  # fmt: skip
+_MEASURED = [key for task in TASKS.values() for key in (task.key, f"{task.name}_loss")]
+_ROW = {"epoch": int, "step": int, "minutes": NUMBER, "best": bool, "lr": NUMBER, "gap": MAYBE} | {
+    f"{split}_{name}": MAYBE for split in ("train", "val") for name in ("loss", *_MEASURED)
+}
+_RESULTS = {"epochs": int, "minutes": NUMBER, "finished": bool, "best": _ROW, "last": _ROW, "history?": str}
+_MEASURE = {"value": MAYBE, "low": MAYBE, "high": MAYBE, "n": int}
+_METRICS = {
+    "evaluation?": {"weights?": str, "gap?": _MEASURE, "test?": {
+        f"{name}?": {task.measure: _MEASURE, "by_dataset": {str: {task.measure: _MEASURE}}}
+        for name, task in TASKS.items()}},
+    "export?": {"weights?": str, "difference?": _MEASURE, "milliseconds?": _MEASURE},
+}  # fmt: skip
+_BEST = {"model": {str: Tensor}, "epoch": int}
+_LAST = {"model": {str: Tensor}, "ema?": {str: Tensor}, "step": int, "history": [_ROW]}
+"""What the files of a run hold, and its checkpoints cannot do without; see :func:`helpers.files.misfit`."""
 
 
 @dataclass
@@ -30,7 +53,6 @@ class Run:
         folder: ``<workspace>/runs/<run>``.
         config: the config it is trained with.
         manifest: which faces and library versions it was started with.
-        history: one dict per finished epoch, as in ``history.jsonl``.
         echo: called with each line that goes to ``train.log``.
         writes: whether this process writes into the folder; of several that train together only one does.
         best_path: weights of the best epoch.
@@ -46,7 +68,6 @@ class Run:
     folder: Path
     config: TrainConfig
     manifest: dict
-    history: list[dict] = field(default_factory=list)
     echo: Callable[[str], None] = lambda line: None
     writes: bool = True
 
@@ -66,9 +87,9 @@ class Run:
             run._check_same(config, store)
             run.config = config
             return run
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         libraries = {name: version(name) for name in ("torch", "timm", "albumentations", "numpy")}
         manifest = {"format": FORMAT, "store": store.identity, "drawn": store.drawn, "libraries": libraries}
+        manifest["config"] = _fixed(config)
         manifest |= {name: store.manifest[name] for name in ("classes", "sources")}
         config.save(folder / "config.json")
         # Last, since its presence is what makes the folder a run.
@@ -82,20 +103,39 @@ class Run:
         Raises:
             InputError: there is no run, it is another version's, or its files are damaged.
         """
-        manifest = read_json(folder / "manifest.json", "a training run (notebook 04 makes it)")
+        mend = "bring back a copy of it, or delete it and train with --config config.json, which goes on from there"
+        what, path = "a training run (notebook 04 makes it)", folder / "manifest.json"
+        manifest = read_json(path, what, _MANIFEST, mend, FORMAT)
         if manifest.get("format") != FORMAT:
             raise InputError(f"{folder} was trained by another version of this project; start a run under a new name.")
         check_classes(manifest["classes"], f"The run {folder}")
-        run = cls(folder, TrainConfig.load(folder / "config.json"), manifest)
-        if run.history_path.exists():
-            try:
-                run.history = [json.loads(line) for line in run.history_path.read_text(encoding="utf-8").splitlines()]
-            except ValueError as error:
+        config = TrainConfig.load(folder / "config.json").flat()
+        for name, value in manifest.get("config", {}).items():
+            if config.get(name, value) != value:
                 raise InputError(
-                    f"{run.history_path} is damaged ({error}); delete it and train again (notebook 04), which "
-                    "writes it anew from the last checkpoint."
-                ) from None
-        return run
+                    f"{folder / 'config.json'}: the field {name!r} is {config[name]!r}, but the run was started with "
+                    f"{value!r}: put that back."
+                )
+        return cls(folder, TrainConfig().replace(**config), manifest)
+
+    @cached_property
+    def history(self) -> list[dict]:
+        """One dict per finished epoch, as in ``history.jsonl``; read when it is asked for, which training never does.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        mend = "train again (notebook 04), which writes it anew from the last checkpoint"
+        results = self.read_results()  # before the history, which is written first
+        if not self.history_path.exists() and not results:
+            return []
+        lines = files.read_text(self.history_path, "an epoch in each line", mend).splitlines(keepends=True)
+        rows = [files.parse_json(line, str(self.history_path), "an epoch in each line", mend) for line in lines]
+        files.refuse_misfit(rows, [_ROW], self.history_path, mend)
+        told = results.get("history")
+        if told and told != _sha256("".join(lines[: results["epochs"]])):
+            raise InputError(f"{self.history_path} is damaged, since results.json tells of other epochs: {mend}.")
+        return rows
 
     @staticmethod
     def exists(folder: Path) -> bool:
@@ -128,31 +168,58 @@ class Run:
             raise InputError(f"The field 'weights' is {weights!r}, but there is no run {earlier}; runs there: {known}.")
         return cls.open(earlier)
 
-    def best_weights(self) -> dict[str, Any]:
+    def best_weights(self) -> dict[str, Tensor]:
         """The network's state dict of the best epoch.
 
         Raises:
-            InputError: no epoch is complete, or the checkpoint is damaged.
+            InputError: no epoch is complete, or the checkpoint is damaged or holds what is no finite number.
         """
-        best = checkpoints.load_checkpoint(self.best_path, self.log)
+        mend = "train on, since the next better epoch writes it anew, bring back a copy of it, or start a run under "
+        mend += f"another name with weights = {str(self.last_path)!r}"
+        best = checkpoints.load_checkpoint(self.best_path, _BEST, mend, self.log)
         told = max((row["epoch"] for row in self.history if row["best"]), default=None)
-        before = checkpoints.previous(self.best_path)
-        if best["epoch"] != told and before.exists():  # a kill came between this file and the history
-            older = checkpoints.load_checkpoint(before, self.log)
-            best = older if older["epoch"] == told else best
+        if best["epoch"] != told:  # a kill came between this file and the history
+            with suppress(InputError):
+                older = checkpoints.load_checkpoint(checkpoints.previous(self.best_path), _BEST)
+                best = older if older["epoch"] == told else best
         if told and best["epoch"] != told:
             self.log(f"the weights of epoch {told}, the best, are gone; those of epoch {best['epoch']} are used")
+        if name := checkpoints.not_finite(best["model"]):
+            raise InputError(
+                f"The weights of epoch {best['epoch']} in {self.best_path} hold what is no finite number ({name}): "
+                "start a run under another name with a lower learning rate."
+            )
         return best["model"]
+
+    @property
+    def weights(self) -> str:
+        """The SHA-256 of the best epoch's weights, which everything that is measured on them names."""
+        return checkpoints.fingerprint(self.best_weights())
+
+    def last_state(self) -> dict | None:
+        """The newest checkpoint that is whole, for the session that goes on from it; damaged ones are set aside.
+
+        Raises:
+            InputError: all that there are are damaged.
+        """
+        mend = "bring back a copy of the run, or start one under another name with weights = "
+        mend += f"'{FROM_RUN}{self.folder.name}', which begins with the best epoch of this one"
+        with suppress(InputError):  # the next better epoch is written all the same
+            checkpoints.load_checkpoint(self.best_path, _BEST, on_damage=self.log, aside=True)
+        if not checkpoints.exists(self.last_path):
+            return None
+        return checkpoints.load_checkpoint(self.last_path, _LAST, mend, self.log, aside=True)
 
     @contextmanager
     def fitting(self):
-        """Where weights of a checkpoint are loaded: say so where this version of timm builds another network."""
+        """Where a checkpoint is loaded: say so where it is of another network, or this version of timm builds one."""
         try:
             yield
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(
                 f"The checkpoints of {self.folder} do not fit the network that timm {version('timm')} builds; the run "
-                f"was started with timm {self.manifest['libraries']['timm']}: install that version."
+                f"was started with timm {self.manifest['libraries']['timm']}: install that version, or where it is the "
+                "same bring back a copy of the run."
             ) from error
 
     @classmethod
@@ -162,28 +229,33 @@ class Run:
         (folder / cls.STOP).touch()
 
     @contextmanager
-    def claim(self):
-        """Keep others from training this run at the same time; the claim ends with this process, however it ends.
+    def claim(self, doing: str = "trained"):
+        """Keep others from doing the same to this run at the same time; it ends with this process, however it ends.
 
         Raises:
-            InputError: another process of this machine trains it.
+            InputError: another process of this machine does it.
         """
-        with open(self.folder / ".claim", "w", encoding="utf-8") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock not kept by loader processes
-            except (BlockingIOError, PermissionError):
-                raise InputError(
-                    f"The run {self.folder.name!r} is being trained by another session on this machine; stop that one "
-                    "first, or start a run under another name."
-                ) from None
-            except OSError as error:
-                self.log(f"this disk cannot keep a second session off this run ({error.strerror}); start none")
+        busy = f"The run {self.folder.name!r} is being {doing} by another session on this machine; stop that one first"
+        with files.only_writer(self.folder / f".{doing}.lock", f"{busy}, or wait for it.") as held:
+            if not held:
+                self.log("this disk cannot keep a second session off this run; start none")
             yield
 
-    def write_history(self) -> None:
-        """Write all finished epochs; a resumed run drops lines its checkpoint does not know."""
-        if self.writes:
-            write_file(self.history_path, "".join(json.dumps(row) + "\n" for row in self.history))
+    def write_history(self, **about) -> None:
+        """Write all finished epochs, and ``results.json``: what training reached so far, its best and its last epoch.
+
+        A resumed run drops the epochs that its checkpoint does not know.
+        """
+        if not self.writes or not (self.history or self.history_path.exists()):
+            return
+        lines = "".join(map(files.to_json, self.history))
+        write_file(self.history_path, lines)
+        if self.history:
+            best = next(row for row in reversed(self.history) if row["best"])
+            about |= {"epochs": len(self.history), "history": _sha256(lines), "best": best, "last": self.history[-1]}
+            write_json(self.results_path, about)
+        else:
+            files.remove(self.results_path)
 
     def log(self, line: str) -> None:
         """Add a line with the time to ``train.log``, and show it; on a full disk it is only shown."""
@@ -193,31 +265,32 @@ class Run:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
         self.echo(line)
 
-    def write_results(self, **about) -> None:
-        """Write ``results.json``: what training reached so far, with its best and its last epoch, if there is one."""
-        if self.history and self.writes:
-            best = next(row for row in reversed(self.history) if row["best"])
-            results = about | {"epochs": len(self.history), "best": best, "last": self.history[-1]}
-            write_json(self.results_path, results)
-
     @property
     def title(self) -> str:
         """What its figures are called."""
         return f"Run {self.folder.name}{' (drawn faces)' if self.manifest['drawn'] else ''}"
 
+    def read_results(self) -> dict:
+        """What training reached so far; nothing before the first epoch is complete."""
+        if not self.results_path.exists():
+            return {}
+        mend = "train again (notebook 04), which writes it anew from the last checkpoint"
+        return read_json(self.results_path, "what training reached", _RESULTS, mend)
+
     @property
     def finished(self) -> bool:
         """Whether training has used up its epochs or its patience, as far as the results tell."""
-        return self.results_path.exists() and read_json(self.results_path, "what training reached")["finished"]
+        return self.read_results().get("finished", False)
 
     def read_metrics(self) -> dict:
         """What evaluation and export have measured so far, by their sections."""
-        path = self.folder / "metrics.json"
-        return read_json(path, "measured results") if path.exists() else {}
+        path, mend = self.folder / "metrics.json", "delete it and run notebooks 05 and 06 again, which measure it anew"
+        return read_json(path, "measured results", _METRICS, mend) if path.exists() else {}
 
     def write_metrics(self, section: str, metrics: dict) -> None:
         """Put a section into ``metrics.json`` and leave the others as they are."""
-        write_json(self.folder / "metrics.json", self.read_metrics() | {section: metrics})
+        with files.only_writer(self.folder / ".metrics.lock", "", wait=True):
+            write_json(self.folder / "metrics.json", self.read_metrics() | {section: metrics})
 
     def check_store(self, store: FaceStore) -> None:
         """Raise an InputError unless the run was trained on the faces of ``store``.
@@ -231,8 +304,7 @@ class Run:
             )
 
     def _check_same(self, config: TrainConfig, store: FaceStore) -> None:
-        wanted, free = config.flat(), TrainConfig.knobs(resumable=True)
-        mine = {name: value for name, value in self.config.flat().items() if name not in free}
+        wanted, mine = config.flat(), _fixed(self.config)
         changed = [f"{name} {value!r} -> {wanted[name]!r}" for name, value in mine.items() if value != wanted[name]]
         if changed:
             raise InputError(
@@ -240,3 +312,13 @@ class Run:
                 f"go on with it, or start a run under another name."
             )
         self.check_store(store)
+
+
+def _fixed(config: TrainConfig) -> dict[str, Any]:
+    """The knobs that a run keeps for good."""
+    free = TrainConfig.knobs(resumable=True)
+    return {name: value for name, value in config.flat().items() if name not in free}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

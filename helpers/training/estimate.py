@@ -1,6 +1,7 @@
 """How long a run will take: twenty real steps at each size of face, before the long run starts."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from helpers.config import TrainConfig
 from helpers.data.store import FaceStore
+from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.session.gpu import read_gpus, units_per_hour
 from helpers.session.progress import Progress, silent
@@ -79,10 +81,13 @@ def estimate(config: TrainConfig, store: FaceStore, folder: Path, progress: Prog
     Raises:
         InputError: the network cannot be built.
     """
-    run = Run.open(folder) if Run.exists(folder) else None
-    if run and run.finished:
+    reached: dict = {}
+    if Run.exists(folder):
+        with suppress(InputError):  # where it is damaged, training writes it anew
+            reached = Run.open(folder).read_results()
+    if reached.get("finished"):
         return "The run is complete."
-    found = probe(config, store, progress).describe(len(run.history) if run else 0)
+    found = probe(config, store, progress).describe(reached.get("epochs", 0))
     gpus = len(read_gpus())
     return f"{found} That is on one of {gpus} GPUs; together they are faster." if gpus > 1 else found
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from helpers.config import STARTS, ModelConfig, start_of
 from helpers.data.geometry import resize
 from helpers.files import InputError
+from helpers.runs.checkpoints import not_finite
 from helpers.tasks import TASKS
 from helpers.training.pretrained import FACES, earlier_weights, fetch_faces, start_from, weights_file
 
@@ -141,6 +142,8 @@ def create_model(
     model = FaceModel(backbone, features[config.img_size], config)
     if earlier is not None:
         model.heads_anew = start_from(model, earlier, config.weights)
+    if name := not_finite(model.state_dict()):
+        raise InputError(f"The weights {config.weights!r} hold what is no finite number ({name}); name others.")
     return model.eval()
 
 

@@ -7,6 +7,7 @@ import torch
 
 from helpers.data.loaders import Labels, plain_loader
 from helpers.data.store import FaceStore
+from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.session.progress import silent
 from helpers.tasks import TASKS
@@ -19,9 +20,9 @@ def load_best(run: Run) -> FaceModel:
     Raises:
         InputError: no epoch is complete, or the checkpoint is damaged.
     """
-    model = create_model(run.config.model, fetch_weights=False)
+    weights, model = run.best_weights(), create_model(run.config.model, fetch_weights=False)
     with run.fitting():
-        model.load_state_dict(run.best_weights())
+        model.load_state_dict(weights)
     return model.eval()
 
 
@@ -64,6 +65,9 @@ def predict(
     """Run the model in evaluation mode over stored faces at their own size, without augmentation.
 
     ``flip`` also looks at each face's mirror image.
+
+    Raises:
+        InputError: it answers with what is no finite number, which every measure would take for some class.
     """
     device, training = next(model.parameters()).device, model.training
     model.eval()
@@ -82,6 +86,13 @@ def predict(
     # Batches are grouped by size of face; this brings the rows back into the order in which they were asked for.
     order = torch.argsort(torch.cat(done))[torch.argsort(torch.argsort(torch.from_numpy(rows)))]
     found = _joined(outputs, order)
+    for task, values in found.items():
+        if len(wrong := (~values.isfinite().all(dim=1)).nonzero()):
+            name = store.table["name"][int(rows[wrong[0, 0]])]
+            raise InputError(
+                f"The network's answer for {task} is no finite number for {len(wrong)} of {len(rows)} faces, the first "
+                f"of them {name}: start a run under another name with a lower learning rate."
+            )
     said = answers(found, _joined(mirrored, order) if flip else None)
     return Predictions(rows, found, {task: values.numpy() for task, values in said.items()}, _joined(labels, order))
 

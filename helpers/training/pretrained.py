@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.config import ModelConfig
-from helpers.files import InputError
+from helpers.files import InputError, misfit
 from helpers.runs.run import Run
 
 
@@ -104,7 +104,12 @@ def earlier_weights(config: ModelConfig, folder: Path) -> dict[str, Tensor] | No
     except Exception as error:  # a damaged file ends in whatever its reader stumbles over
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} cannot be read as weights ({why}); name another file.") from error
-    return state["model"] if isinstance(state, dict) and {"model", "epoch"} <= state.keys() else None
+    if not isinstance(state, dict) or "model" not in state or not {"epoch", "step"} & state.keys():
+        return None
+    weights = state.get("ema", state["model"])  # the last checkpoint of a run holds both
+    if wrong := misfit(weights, {str: Tensor}, "model"):
+        raise InputError(f"{path} is damaged: {wrong}: name another file.")
+    return weights
 
 
 def start_from(model: nn.Module, weights: dict[str, Tensor], start: str) -> list[str]:

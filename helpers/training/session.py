@@ -12,7 +12,7 @@ from helpers.config import TrainConfig
 from helpers.data.augment import techniques
 from helpers.data.loaders import EpochSampler
 from helpers.data.store import FaceStore
-from helpers.files import InputError
+from helpers.files import InputError, remove
 from helpers.runs import checkpoints
 from helpers.runs.run import Run
 from helpers.session.gpu import Gpu, read_gpus
@@ -66,7 +66,7 @@ def training_session(
             no number any more, or what was learned cannot be written.
     """
     called = Hooks(**hooks)
-    (folder / Run.STOP).unlink(missing_ok=True)  # meant for a session that is no more; from here on it is for this one
+    remove(folder / Run.STOP)  # meant for a session that is no more; from here on it is for this one
     _check(config, store)
     training = build(config, store, folder, fetch_weights=not checkpoints.exists(folder / Run.LAST))
     # Of several processes one writes; on several machines the others have no folder at all.
@@ -109,8 +109,8 @@ class TrainingSession:
     def _restore(self) -> None:
         """Go on from the last checkpoint, which the main process reads for all, or begin."""
         training, run, saved = self.training, self.run, None
-        if run.writes and checkpoints.exists(run.last_path):
-            saved = checkpoints.load_checkpoint(run.last_path, run.log)
+        if run.writes:
+            saved = run.last_state()
         if saved := agreed(training.accelerator, saved):
             if saved.keys() != training.state_dict().keys():
                 raise InputError(
@@ -122,8 +122,7 @@ class TrainingSession:
             if not run.writes:
                 training.loss_sums.zero_()  # they are those of the process that wrote
         run.history = training.history  # without lines that no checkpoint goes on from
-        if saved or run.history_path.exists():
-            run.write_history()
+        self._tell()
 
     def goes_on(self) -> bool:
         """Whether another epoch is to be trained."""
@@ -166,14 +165,17 @@ class TrainingSession:
         (step, what), config, faces = wrong, training.config, training.faces
         _, rows = next(iter(EpochSampler(faces.train, config.data.batch_size, config.run.seed, step)))
         names = faces.store.table.column("name").take(rows[:3]).to_pylist()
+        raise self._hopeless(f"In step {step}, whose batch begins with {', '.join(names)}, {what}")
+
+    def _hopeless(self, what: str) -> InputError:
+        """The sentence that ends a run which has gone wrong, written to the log too."""
         kept = checkpoints.exists(self.run.last_path)
         message = (
-            f"In step {step}, whose batch begins with {', '.join(names)}, {what}; "
-            f"{'the last good checkpoint is kept' if kept else 'nothing was written'}: lower the learning rate (lr = "
-            f"{config.optimiser.lr:g}) and start a run under another name."
+            f"{what}; {'the last good checkpoint is kept' if kept else 'nothing was written'}: lower the learning rate "
+            f"(lr = {self.training.config.optimiser.lr:g}) and start a run under another name."
         )
         self.run.log(message)
-        raise InputError(message)
+        return InputError(message)
 
     def after_epoch(self, row: dict) -> None:
         """Take in an epoch's measures: choose the best, write everything and tell of it."""
@@ -204,6 +206,9 @@ class TrainingSession:
         training, run = self.training, self.run
         self._tick()
         self._saved = time.monotonic()
+        for weights in (training.model, training.measured):
+            if name := checkpoints.not_finite(weights.state_dict()):
+                raise self._hopeless(f"After step {training.step} the weights hold what is no finite number ({name})")
         if not run.writes:
             return
         try:
@@ -211,18 +216,21 @@ class TrainingSession:
                 checkpoints.save_checkpoint(run.best_path, self._best)
                 self._best = None
             checkpoints.save_checkpoint(run.last_path, training.state_dict())
-            run.write_history()
-            parameters, trainable = parameter_counts(training.model)
-            counts = {"training_faces": len(training.faces.train), "validation_faces": len(training.faces.validation)}
-            counts |= {"parameters": parameters, "trainable_parameters": trainable}
-            run.write_results(minutes=training.seconds / 60, finished=training.finished, **counts)
-        except (OSError, InputError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            self._unsaved = f"the checkpoint of step {training.step} could not be written ({reason})"
-            run.log(f"{self._unsaved}; free some space: training goes on and tries again")
+            self._tell()
+        except InputError as error:
+            self._unsaved = str(error).rstrip(".")
+            run.log(f"{self._unsaved}; meanwhile training goes on and tries again")
             return
         self._unsaved = None
         self._hooks.on_save(run)
+
+    def _tell(self) -> None:
+        """Write the history and the results."""
+        training = self.training
+        parameters, trainable = parameter_counts(training.model)
+        counts = {"training_faces": len(training.faces.train), "validation_faces": len(training.faces.validation)}
+        counts |= {"parameters": parameters, "trainable_parameters": trainable}
+        self.run.write_history(minutes=training.seconds / 60, finished=training.finished, **counts)
 
     def close(self) -> None:
         """Write what a stop has left unwritten, and try once more what could not be written.
@@ -237,7 +245,7 @@ class TrainingSession:
         if self._unsaved:
             self._save()
         if self._unsaved:
-            raise InputError(f"At the end, {self._unsaved}; free some space in {self.run.folder} and run this again.")
+            raise InputError(f"At the end, {self._unsaved}.")
         end(self.training.accelerator, self.training)
 
     def _tick(self) -> None:

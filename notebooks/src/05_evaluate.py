@@ -77,7 +77,7 @@ plots.curves(run.history, run.title)
 # %%
 from helpers.evaluation.verdict import verdict, verdict_table
 
-verdict_table(verdict(run.read_metrics(), run.manifest["drawn"]))
+verdict_table(verdict(run.read_metrics(), run.manifest["drawn"], run.weights))
 
 # %% [markdown]
 # ## Keep it

@@ -54,7 +54,7 @@ plots.faces(images, captions, title="Validation faces and what the exported mode
 # %%
 from helpers.evaluation.verdict import verdict, verdict_table
 
-verdict_table(verdict(run.read_metrics(), run.manifest["drawn"]))
+verdict_table(verdict(run.read_metrics(), run.manifest["drawn"], run.weights))
 
 # %% [markdown]
 # ## Take it with you
