@@ -46,23 +46,16 @@ AGE_CENTRE, AGE_SPREAD = 33.0, 20.0
 AGE_AGREEMENT = 5.0
 """Years within which the ages of copies of one face count as one age."""
 
-_NOT_KNOWN = frozenset(
-    "-1 ? - -- . nan <na> na n/a n.a. #n/a #na none null nil nat unknown unk undefined unspecified missing "
-    "not_known not_given not_available".split()
-)
-_YEARS = r"([+-]?\d+(?:\.\d*)?|-?inf)"
-_BELOW, _ABOVE = (
-    r"<=?|≤|under|below|less than|younger than|up to|at most",
-    r">=?|≥|over|above|more than|older than|at least",
-)
+_NOT_KNOWN = ("-1", "?", "-", "--", ".", "nan", "<na>", "na", "n/a", "n.a.", "#n/a", "#na", "none", "null", "nil",
+              "nat", "unknown", "unk", "undefined", "missing", "not_known", "not_given", "not_available")  # fmt: skip
+_N = r"([+-]?\d+(?:\.\d*)?|-?inf)"
+_AT_MOST = "<=?|≤|under|below|less than|younger than|up to|at most"
+_AT_LEAST = ">=?|≥|over|above|more than|older than|at least"
 _AGES: tuple[tuple[str, Callable[..., tuple[float, float]]], ...] = (
-    (_YEARS, lambda age: (age, age)),
-    (rf"{_YEARS} ?(?:-|to|and|,|;|\.\.) ?{_YEARS}", lambda low, high: (low, high)),
-    (rf"(?:{_BELOW}) ?{_YEARS}|{_YEARS} (?:and|or) (?:under|below|younger|less)", lambda age: (-math.inf, age)),
-    (
-        rf"(?:{_ABOVE}) ?{_YEARS}|{_YEARS} ?(?:\+|plus|(?:and|or) (?:over|above|older|more|up))",
-        lambda age: (age, math.inf),
-    ),
+    (_N, lambda age: (age, age)),
+    (rf"{_N} ?(?:-|to|and|,|;|\.\.) ?{_N}", lambda low, high: (low, high)),
+    (rf"(?:{_AT_MOST}) ?{_N}|{_N} (?:and|or) (?:under|below|younger|less)", lambda age: (-math.inf, age)),
+    (rf"(?:{_AT_LEAST}) ?{_N}|{_N} ?(?:\+|plus|(?:and|or) (?:over|above|older|more|up))", lambda age: (age, math.inf)),
     (r"(\d?\d0) ?'?s", lambda decade: (decade, decade + 9)),
 )
 """How people write ages in years, and the lowest and highest age that is meant."""
@@ -136,7 +129,7 @@ class Classes(_Task):
         Raises:
             ValueError: it names none; the message is the reason.
         """
-        code = self.code(text)
+        code = self.code(text.removesuffix(".0"))  # some programs write whole numbers as decimal ones
         if code is None:
             near = difflib.get_close_matches(text.lower(), self.classes, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f", which is not one of {', '.join(self.classes)}"
@@ -376,10 +369,8 @@ EMOTION = Classes(
 )  # fmt: skip
 AGE = Years("age")
 GENDER = Classes("gender", GENDERS, {"m": "male", "man": "male", "f": "female", "woman": "female"})
-RACE = Classes(
-    "race", RACES,
-    {"east asian": "asian", "southeast asian": "asian", "latino_hispanic": "other", "middle eastern": "other"},
-)  # fmt: skip
+_FAIRFACE = {"east asian": "asian", "southeast asian": "asian", "latino_hispanic": "other", "middle eastern": "other"}
+RACE = Classes("race", RACES, _FAIRFACE)
 
 LABELS: dict[str, Task] = {task.name: task for task in (EMOTION, AGE, GENDER, RACE)}
 """Everything that a face may be labelled with."""

@@ -160,14 +160,13 @@ def _group_counts(faces: pd.DataFrame, task: Task) -> dict[str, dict[str, int]]:
 
 
 def rejects_table(report: dict[str, dict], examples: int = 2) -> pd.DataFrame:
-    """What could not be used, files and labels, by dataset and reason, with a few names; the manifest lists every one."""
+    """What could not be used, files and labels, by dataset and reason, with a few names; the manifest lists all."""
     rows = []
     for dataset, found in report.items():
         for what, counts, listed in (("file", "rejected", "rejected_files"), ("label", "unknown", "unknown_labels")):
-            names = {}
-            for name, why in found[listed]:
-                names.setdefault(why, []).append(name)
-            rows += [(dataset, what, why, n, ", ".join(names[why][:examples])) for why, n in found[counts].items()]
+            for reason, count in found[counts].items():
+                names = [name for name, why in found[listed] if why == reason][:examples]
+                rows.append((dataset, what, reason, count, ", ".join(names)))
     return pd.DataFrame(rows, columns=["dataset", "left out", "reason", "count", "for example"])
 
 
@@ -181,7 +180,7 @@ def _lines(found: dict) -> dict[str, object]:
     identical, twins = found["identical"], found["twins"]
     lines = {
         "files left out, by reason below": sum(found["rejected"].values()),
-        "labels not known, by reason below": sum(found["unknown"].values()),
+        "labels not known, by reason below": sum(found.get("unknown", {}).values()),
         "faces read": found["rows"],
         "groups of identical faces": identical["groups"],
         "  of these with conflicting labels": identical["conflicting"],

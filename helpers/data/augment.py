@@ -82,7 +82,7 @@ def _sharpen(a: float, p: float, side: int) -> A.BasicTransform:
 
 
 class _Erasing(A.Erasing):
-    """albumentations' own fails on a face so long that no hole fits into it, for want of a seed; this leaves it whole."""
+    """albumentations' own fails for want of a seed on a face so long that no hole fits in; this leaves it whole."""
 
     def get_params_dependent_on_data(self, params, data):
         return {"seed": 0} | super().get_params_dependent_on_data(params, data)

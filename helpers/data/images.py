@@ -21,7 +21,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 """What Pillow may open. It knows others that start a program of their own, such as Ghostscript for EPS."""
 
 MAX_ASPECT = 5
-"""A longer side of more than this many times the shorter one is no face, and some augmentation techniques fail on it."""
+"""A side of more than this many times the other is no face, and some augmentation techniques fail on it."""
 
 MIN_SIDE = 16
 """Nothing can be read from a face of fewer pixels a side, and some augmentation techniques fail on it."""

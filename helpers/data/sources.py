@@ -23,7 +23,7 @@ from helpers.config import PackConfig
 from helpers.data.images import MAX_BYTES, RejectedImageError, encode_grey, read_face
 from helpers.data.layouts.affectnet import list_affectnet
 from helpers.data.layouts.fer2013 import list_fer2013
-from helpers.data.layouts.files import HIDDEN, TABLE, Entry, Item, is_hidden, path_of, printable, unread, why_not_open
+from helpers.data.layouts.files import HIDDEN, TABLE, Entry, Item, path_of, printable, unread, why_not_open
 from helpers.data.layouts.own import list_own
 from helpers.data.layouts.rafdb import list_rafdb
 from helpers.data.layouts.utkface import list_utkface
@@ -88,24 +88,14 @@ class Read:
 
         Of hidden folders the name alone, with the number of files.
         """
-        shown = Counter(
-            (_folder(name), reason) if reason == HIDDEN else (name, reason) for name, reason in self.rejects
+        hidden = Counter(
+            re.sub(r"((^|/)(\.|__MACOSX)[^/]*)/.*", r"\1", name) for name, why in self.rejects if why == HIDDEN
         )
-        listed = [(f"{name}: {count} files" if why == HIDDEN else name, why) for (name, why), count in shown.items()]
-        return {
-            "rejected": _by_reason(self.rejects), "rejected_files": listed,
-            "unknown": _by_reason(self.unknown), "unknown_labels": self.unknown,
-        }  # fmt: skip
-
-
-def _by_reason(found: list[tuple[str, str]]) -> dict[str, int]:
-    return dict(Counter(reason for _, reason in found).most_common())
-
-
-def _folder(name: str) -> str:
-    """The uppermost hidden folder in which a file lies."""
-    parts = Path(name).parts
-    return Path(*parts[: 1 + [is_hidden(part) for part in parts].index(True)]).as_posix()
+        listed = [pair for pair in self.rejects if pair[1] != HIDDEN]
+        listed += [(f"{folder}: {count} files", HIDDEN) for folder, count in hidden.items()]
+        counts = {"rejected": self.rejects, "unknown": self.unknown}
+        found = {name: dict(Counter(why for _, why in pairs).most_common()) for name, pairs in counts.items()}
+        return found | {"rejected_files": listed, "unknown_labels": self.unknown}
 
 
 _RESEARCH = "non-commercial research only, not to be passed on"
@@ -264,7 +254,7 @@ def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = 
 
 def _name(path: Path, place: Path) -> str:
     """A file's path in its dataset, as text that can be stored."""
-    return printable(path.relative_to(place if place.is_dir() else place.parent))
+    return printable(Path(os.path.relpath(path, place if place.is_dir() else place.parent)))
 
 
 def _open(item: Item, root: str, max_side: int):

@@ -257,11 +257,11 @@ def check(config: TrainConfig, store: FaceStore) -> None:
     """
     techniques(config.augmentation.augment_without)
     train, validation = (store.faces.iloc[store.rows(split)] for split in ("train", "validation"))
-    if min(train["sha"].nunique(), validation["sha"].nunique()) < 2:
+    different = train["sha"].nunique(), validation["sha"].nunique()
+    if min(different) < 2:
         raise InputError(
-            f"The store {store.folder} has {train['sha'].nunique()} different training and "
-            f"{validation['sha'].nunique()} different validation faces, fewer than 2 of a kind; pack more: of 40 about "
-            "4 are for validation."
+            f"The store {store.folder} has {different[0]} training and {different[1]} validation faces that differ, "
+            "but needs 2 of each at least; pack more faces: of 40, about 4 are for validation."
         )
     judged = [task for task in TASKS.values() if config.run.select_by in (task.key, "loss")]
     for task in judged:
@@ -274,6 +274,6 @@ def check(config: TrainConfig, store: FaceStore) -> None:
     if all(len(np.unique(found, axis=0)) < 2 for _, found in labels):
         only = ", ".join(f"{task.name} {task.describe(found[0])}" for task, found in labels if len(found))
         raise InputError(
-            f"The training faces of the store {store.folder} have one class only ({only or 'no label'}), so a result of "
-            "100 % would mean nothing; add faces of another class, or choose another measure in 'select_by'."
+            f"The training faces of {store.folder} have one class only ({only or 'no label'}), so 100 % would mean "
+            "nothing; add faces of another class, or choose another measure in 'select_by'."
         )

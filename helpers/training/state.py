@@ -174,8 +174,8 @@ def build(config: TrainConfig, store: FaceStore, folder: Path = Path(), *, fetch
     together, processes = min(config.data.batch_size, len(train)), accelerator.num_processes
     if together < 2 * processes:  # BatchNorm has no statistics of one face
         raise InputError(
-            f"A step of {together} faces (batch_size = {config.data.batch_size}, {len(train)} training faces) leaves fewer "
-            f"than 2 for each of {processes} processes; raise batch_size, pack more faces, or start fewer processes."
+            f"A step of {together} faces leaves fewer than 2 for each of {processes} processes; raise batch_size (now "
+            f"{config.data.batch_size}), pack more faces than {len(train)}, or start fewer processes."
         )
     with accelerator.main_process_first():
         torch.manual_seed(config.run.seed)

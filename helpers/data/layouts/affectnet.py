@@ -4,19 +4,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from helpers.data.layouts.files import (
-    SPLITS,
-    TABLE,
-    Entry,
-    Item,
-    class_folders,
-    find,
-    need_classes,
-    other_layout,
-    path_of,
-    read_labels,
-    split_folders,
-)
+from helpers.data.layouts import files
+from helpers.data.layouts.files import SPLITS, TABLE, Entry, Item
 from helpers.files import InputError
 from helpers.tasks import EMOTION
 
@@ -39,23 +28,23 @@ def list_affectnet(folder: Path, labels: str = "agree") -> Iterator[Item]:
     Raises:
         InputError: the folder has another layout, or the CSV is needed and cannot be read.
     """
-    roots, tables, seen = find(folder, _roots) or {}, dict[Path, dict](), set[str]()
+    roots, tables, seen = files.find(folder, _roots) or {}, dict[Path, dict](), set[str]()
     if not roots:
-        raise other_layout(folder, "AffectNet", f"folders {', '.join(FOLDERS)}")
+        raise files.other_layout(folder, "AffectNet", f"folders {', '.join(FOLDERS)}")
     for root, split in roots.items():
-        need_classes(root, "AffectNet", FOLDERS, EMOTION.code)
+        files.need_classes(root, "AffectNet", FOLDERS, EMOTION.code)
         # The CSV lies among the class folders or one level above.
         table = next((path for path in (root / _TABLE, root.parent / _TABLE) if path.exists()), None)
         if table is None and labels != "folder":
             raise InputError(
-                f"{root} has no {_TABLE}; download again, or set affectnet_labels = 'folder' to go by the folders alone."
+                f"{root} has no {_TABLE}; download again, or set affectnet_labels = 'folder' to go by folders alone."
             )
         if table and table not in tables:
-            tables[table] = {} if labels == "folder" else read_labels(table, "pth", parts=2)
+            tables[table] = {} if labels == "folder" else files.read_labels(table, "pth", parts=2)
             yield table, TABLE
         entry = partial(_entry, labels, tables[table] if table else {}, split)
-        for item in class_folders(root, _class_of, "not in a class's folder", entry):
-            if path_of(item) != table:
+        for item in files.class_folders(root, _class_of, "not in a class's folder", entry):
+            if files.path_of(item) != table:
                 yield item
         seen |= {f"{path.parent.name}/{path.name}" for path in root.glob("*/*")}
     for table, rows in tables.items():
@@ -64,7 +53,7 @@ def list_affectnet(folder: Path, labels: str = "agree") -> Iterator[Item]:
 
 def _roots(place: Path) -> dict[Path, str | None]:
     """``place`` where it holds class folders, else those of its splits' folders that do, each with its split."""
-    splits = {root: SPLITS[root.name.lower()] for root in split_folders(place)}
+    splits = {root: SPLITS[root.name.lower()] for root in files.split_folders(place)}
     needed = {_class_of("anger"), _class_of("happy")}
     found = {root: split for root, split in {place: None, **splits}.items()
              if needed <= {_class_of(path.name) for path in root.glob("*/")}}  # fmt: skip

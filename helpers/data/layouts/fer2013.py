@@ -8,19 +8,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from helpers.data.layouts.files import (
-    PARTS,
-    SPLITS,
-    TABLE,
-    Entry,
-    Item,
-    class_folders,
-    find,
-    need_classes,
-    other_layout,
-    read_rows,
-    split_folders,
-)
+from helpers.data.layouts import files
+from helpers.data.layouts.files import PARTS, SPLITS, TABLE, Entry, Item
 from helpers.tasks import EMOTION, EMOTIONS
 
 FOLDERS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -32,32 +21,33 @@ _TABLES = ("fer2013.csv", "icml_face_data.csv")
 
 
 def list_fer2013(folder: Path) -> Iterator[Item]:
-    """An entry or (path, reason) for every file of the splits' folders, in a fixed order, or for every row of the table.
+    """An entry or (path, reason) for every file of the splits' folders, in a fixed order, or every row of the table.
 
     Raises:
         InputError: the folder has another layout, or the table cannot be read.
     """
-    if splits := find(folder, _splits):
+    if splits := files.find(folder, _splits):
         for place in splits:
             if SPLITS[place.name.lower()] != "validation":
-                need_classes(place, "FER2013", FOLDERS, EMOTION.code)
-            yield from class_folders(
-                place, EMOTION.code, "not in an emotion's folder", partial(_entry, place.name.lower())
-            )
-    elif table := find(
-        folder, lambda place: next((place / name for name in _TABLES if (place / name).is_file()), None)
-    ):
+                files.need_classes(place, "FER2013", FOLDERS, EMOTION.code)
+            entry = partial(_entry, place.name.lower())
+            yield from files.class_folders(place, EMOTION.code, "not in an emotion's folder", entry)
+    elif table := files.find(folder, _table):
         yield table, TABLE
-        for number, row in enumerate(read_rows(table, ("emotion", "pixels", "usage")), start=1):
+        for number, row in enumerate(files.read_rows(table, ("emotion", "pixels", "usage")), start=1):
             yield _row_entry(table / f"row {number}", row)
     else:
-        raise other_layout(folder, "FER2013", f"folders train and test, or {_TABLES[0]}")
+        raise files.other_layout(folder, "FER2013", f"folders train and test, or {_TABLES[0]}")
 
 
 def _splits(root: Path) -> list[Path]:
     """The splits' folders in ``root`` where one of them is for training and another is not."""
-    places = split_folders(root)
+    places = files.split_folders(root)
     return places if {"train"} < {SPLITS[place.name.lower()] for place in places} else []
+
+
+def _table(root: Path) -> Path | None:
+    return next((root / name for name in _TABLES if (root / name).is_file()), None)
 
 
 def _entry(split: str, path: Path) -> Entry:

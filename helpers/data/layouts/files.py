@@ -10,24 +10,13 @@ from typing import Any
 
 from helpers.files import InputError
 
-_EXTENSIONS = (
-    ".jpg",
-    ".jpeg",
-    ".jfif",
-    ".png",
-    ".bmp",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".pgm",
-    ".ppm",
-    ".pbm",
-    ".pnm",
-    ".gif",
-)
+_EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm",
+               ".gif")  # fmt: skip
 
-SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
-          "dev": "validation", "test": "test", "testing": "test", "publictest": "test", "privatetest": "test"}  # fmt: skip
+SPLITS = {
+    "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
+    "dev": "validation", "test": "test", "testing": "test", "publictest": "test", "privatetest": "test",
+}  # fmt: skip
 """How datasets call their published splits, in small letters, and the split that is meant."""
 
 PARTS = {"publictest": "PublicTest", "privatetest": "PrivateTest"}
@@ -79,22 +68,23 @@ def not_an_image(path: Path) -> tuple[Path, str] | None:
     return None
 
 
-def in_order(folder: Path) -> list[Path]:
-    """What lies in a folder, in one order on every file system.
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As ``os.walk``, which does not enter links.
 
     Raises:
-        InputError: it cannot be listed.
+        InputError: a folder cannot be listed.
     """
-    try:
-        return sorted(folder.iterdir(), key=lambda path: path.name)
-    except OSError as error:
-        raise _unlisted(error) from error
+
+    def refuse(error: OSError):
+        raise InputError(f"{error.filename} cannot be listed ({error.strerror}); try again, or copy it elsewhere.")
+
+    return os.walk(folder, onerror=refuse)
 
 
-def _unlisted(error: OSError) -> InputError:
-    return InputError(
-        f"The folder {error.filename} cannot be listed ({error.strerror}); try again, or copy it elsewhere."
-    )
+def in_order(folder: Path) -> list[Path]:
+    """What lies in a folder, in one order on every file system."""
+    _, folders, files = next(_walk(folder))
+    return [folder / name for name in sorted([*folders, *files])]
 
 
 def is_hidden(name: str) -> bool:
@@ -102,22 +92,19 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__MACOSX"))
 
 
-def nested(folder: Path, depth: int = 3) -> Iterator[Path]:
+def nested(folder: Path, depth: int = 3) -> list[Path]:
     """The folder, then those up to ``depth`` levels below it, the upper ones first: archives nest differently.
 
-    Links and hidden folders are not entered.
+    Hidden folders are not entered.
     """
     if not folder.is_dir():
         raise InputError(f"The folder {folder} does not exist; correct the path or download again.")
-    yield folder
-    level = [folder]
-    for _ in range(depth):
-        try:
-            found = [entry for place in level for entry in sorted(os.scandir(place), key=lambda entry: entry.name)]
-        except OSError as error:
-            raise _unlisted(error) from error
-        level = [Path(e.path) for e in found if e.is_dir(follow_symlinks=False) and not is_hidden(e.name)]
-        yield from level
+    found = []
+    for place, folders, _ in _walk(folder):
+        level = len(Path(place).relative_to(folder).parts)
+        folders[:] = [name for name in folders if level < depth and not is_hidden(name)]
+        found.append((level, place))
+    return [Path(place) for _, place in sorted(found)]
 
 
 def printable(path: Path) -> str:
@@ -143,15 +130,13 @@ def split_folders(root: Path) -> list[Path]:
 
 
 def need_classes(root: Path, title: str, classes: Iterable[Any], class_of: Callable[[str], Any]) -> None:
-    """Raise an InputError unless ``root`` holds a folder of each class, under any name of which ``class_of`` says it."""
+    """Raise an InputError unless ``root`` holds a folder of each class, by what ``class_of`` says of their names."""
     found = {class_of(place.name) for place in in_order(root) if place.is_dir()}
     if missing := [str(name) for name in classes if class_of(name) not in found]:
         raise InputError(f"{root} does not hold {title}: no folder {', '.join(missing)}.")
 
 
-def class_folders(
-    root: Path, class_of: Callable[[str], Any], stray: str, entry: Callable[[Path], Item]
-) -> Iterator[Item]:
+def class_folders(root: Path, class_of: Callable[[str], Any], stray: str, entry: Callable[[Path], Item]):
     """An item for every file in ``root``: the ``entry`` of each image in a class's folder, and why not of the rest.
 
     A class's folder is one of whose name ``class_of`` does not say None.
@@ -164,24 +149,15 @@ def class_folders(
             yield from ((path, stray) for path in files if not path.is_dir())
 
 
-def unread(folder: Path, items: Iterable[Item]) -> Iterator[tuple[Path, str]]:
+def unread(folder: Path, items: list[Item]) -> Iterator[tuple[Path, str]]:
     """(path, reason) of every file below a folder, and of every link to a folder, that none of the items names."""
-    seen, places = set[Path](), set[Path]()
-    for item in items:
-        seen.add(path_of(item))
-        if isinstance(item, Entry):
-            places.add(item.path.parent)
+    seen, places = set(map(path_of, items)), {item.path.parent for item in items if isinstance(item, Entry)}
     taken = Path(os.path.commonpath(places)) if places else folder
     outside = f"outside of {printable(taken.relative_to(folder))}, which is read"
-
-    def refuse(error: OSError):
-        raise _unlisted(error) from error
-
-    for root, folders, files in os.walk(folder, onerror=refuse):
+    for root, folders, files in _walk(folder):
         folders.sort()
-        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
-        for path in (Path(root, name) for name in sorted([*files, *links])):
-            if path not in seen and path not in places:
+        for path in (Path(root, name) for name in sorted([*files, *folders])):
+            if path not in seen and path not in places and (path.is_symlink() or not path.is_dir()):
                 hidden = any(map(is_hidden, path.relative_to(folder).parts[:-1]))
                 yield path, HIDDEN if hidden else "in no folder that is read" if taken in path.parents else outside
 
@@ -221,24 +197,19 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
             # Strict, since a quote that is never closed would otherwise swallow all rows behind it.
             reader = csv.DictReader(file, restkey=SURPLUS, restval="", strict=True)
             columns = reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-            _check_columns(path, columns, needed)
+            if missing := [name for name in needed if name not in columns]:
+                raise InputError(
+                    f"{path} lacks the column {', '.join(missing)}: found {', '.join(columns) or 'nothing'}, "
+                    f"expected {', '.join(needed)} separated by commas."
+                )
+            if repeated := [name for name in dict.fromkeys(columns) if columns.count(name) > 1]:
+                raise InputError(f"{path} has more than one column {', '.join(repeated)}; keep one of each.")
             for row in reader:
                 yield {name: "".join(text).strip() for name, text in row.items()}
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text; save it as CSV in UTF-8.") from None
     except (OSError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV ({error}); correct it or download it again.") from None
-
-
-def _check_columns(path: Path, columns: list[str], needed: tuple[str, ...]) -> None:
-    """Raise an InputError where a table lacks a column or has one twice."""
-    if missing := [name for name in needed if name not in columns]:
-        raise InputError(
-            f"{path} lacks the column {', '.join(missing)}: found {', '.join(columns) or 'nothing'}, "
-            f"expected {', '.join(needed)} separated by commas."
-        )
-    if repeated := [name for name in dict.fromkeys(columns) if columns.count(name) > 1]:
-        raise InputError(f"{path} has more than one column {', '.join(repeated)}; keep one of each.")
 
 
 def read_labels(place: Path, column: str, parts: int) -> dict[str, str | None]:

@@ -1,11 +1,12 @@
-"""A user's own faces: a CSV file with the columns file, emotion, age, gender, race, subject and split, most of them optional."""
+"""A user's own faces: a CSV file of file, some of emotion, age and gender, and perhaps race, subject and split."""
 
 import difflib
 import os
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from helpers.data.layouts.files import PARTS, SPLITS, SURPLUS, Entry, Item, in_order, not_an_image, path_of, read_rows
 from helpers.files import InputError
@@ -14,20 +15,16 @@ from helpers.tasks import GENDER, LABELS, TASKS, not_known
 _USED = (*LABELS, "subject", "split")
 
 _LOOKS_LIKE = {
-    "age": "ages years", "emotion": "emotions expression expressions label labels class", "gender": "genders sex",
-    "race": "races ethnicity", "subject": "subjects person persons people identity identities",
-    "split": "splits usage fold folds subset partition phase",
+    "age": "ages years", "gender": "genders sex", "race": "races ethnicity",
+    "subject": "subjects person persons people identity identities",
+    "split": "splits usage fold folds subset set partition phase train is_test is_val",
+    "emotion": "emotions expression expressions label labels class",
 }  # fmt: skip
 _MEANING = {word: column for column, words in _LOOKS_LIKE.items() for word in (column, *words.split())}
 """Words in the names of columns, and the column that is meant: one left out in silence would be missed."""
 
-_SPLIT_NAMES = ("set", "train", "test", "is_train", "is_test", "is_val", "train_test")
-"""Whole names that mean a split, though their words alone need not."""
-
 _FLAGS = {f"{prefix}{name}": name for name in GENDER.classes for prefix in ("", "is_")}
-"""Columns that say yes or no to a class."""
-
-_YES = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+"""Columns that say yes or no to a gender."""
 
 
 def list_own(table: Path, gender_codes: str = "ask") -> Iterator[Item]:
@@ -51,14 +48,11 @@ def list_own(table: Path, gender_codes: str = "ask") -> Iterator[Item]:
     _settle_genders(table, rows, gender_codes)
     root = Path(os.path.abspath(table.parent))
     items = [_entry(root, number, row) for number, row in enumerate(rows, start=1)]
-    splits = defaultdict[str | None, set](set)
-    for item in items:
-        if isinstance(item, Entry):
-            splits[item.subject].add(item.split)
-    if torn := [f"{name!r}" for name, found in splits.items() if name and len(found) > 1]:
+    placed = {(item.subject, item.split) for item in items if isinstance(item, Entry) and item.subject}
+    if torn := [name for name, splits in Counter(name for name, _ in placed).items() if splits > 1]:
         raise InputError(
-            f"{table} has the subject {torn[0]} in more than one split; correct the column 'split', or take one of the "
-            "columns 'split' and 'subject' out."
+            f"{table} has the subject {torn[0]!r} in more than one split; correct the column 'split', or take one of "
+            "the columns 'split' and 'subject' out."
         )
     yield from items
     named = {path_of(item) for item in items}
@@ -71,61 +65,45 @@ def list_own(table: Path, gender_codes: str = "ask") -> Iterator[Item]:
 def _settle_columns(table: Path, rows: list[dict[str, str]]) -> None:
     """Give the columns that are read their own names; refuse those that look like them."""
     columns = [name for name in rows[0] if name != SURPLUS]
-    renamed = {name: "split" for name in columns if name == "usage"} | {n: GENDER.name for n in columns if n in _FLAGS}
+    ours = {name: name for name in _USED} | {"usage": "split"} | dict.fromkeys(_FLAGS, GENDER.name)
     for name in columns:
-        meant = renamed.get(name) or _meaning(name)
-        if name not in (*_USED, "file", *renamed) and meant != name:
-            raise InputError(
-                f"{table} has a column {name!r}; did you mean {meant!r}? Rename it to that, or take it out."
-            )
-        if twice := [other for other in columns if other != name and renamed.get(other, other) == meant]:
-            raise InputError(
-                f"{table} has the columns {twice[0]!r} and {name!r}, which say the same; keep one of them."
-            )
-    if not {renamed.get(name, name) for name in columns} & set(TASKS):
+        meant = ours.get(name) or _meaning(name)
+        if name not in ours and meant != name:
+            raise InputError(f"{table} has a column {name!r}; did you mean {meant!r}? Rename it, or take it out.")
+        if twice := [other for other in columns if other != name and ours.get(other) == meant]:
+            raise InputError(f"{table} has the columns {twice[0]!r} and {name!r}, which mean the same; keep one.")
+    if not {ours.get(name) for name in columns} & TASKS.keys():
         raise InputError(
             f"{table} has no labels: found the columns {', '.join(columns)}, expected some of {', '.join(TASKS)}."
         )
     for row in rows:
-        for name, ours in renamed.items():
-            cell = row.pop(name)
-            row[ours] = _gender(table, name, cell) if name in _FLAGS else cell
+        row |= {ours[name]: row[name] for name in columns if name in ours}
 
 
 def _meaning(name: str) -> str:
     """The column of ours that a column looks like; its own name where it looks like none."""
-    if name in _SPLIT_NAMES:
-        return "split"
-    for part in re.findall("[a-z]+", name):
-        for word, column in _MEANING.items():
-            if part == word or (len(word) > 5 and word in part) or (word == "age" and part.startswith(word)):
-                return column
-    return next(iter(difflib.get_close_matches(name, _USED, n=1, cutoff=0.8)), name)
-
-
-def _gender(table: Path, column: str, cell: str) -> str:
-    """The word for a cell of a column that says yes or no to a gender; what is neither stays as it is."""
-    cell = cell.removesuffix(".0")
-    if cell == "-1":  # CelebA writes it for no, most others for not known
-        raise InputError(
-            f"{table} has -1 in the column {column!r}; write 0 where it means no, else leave the cell empty."
-        )
-    yes = _YES.get(cell.lower())
-    other = next(name for name in GENDER.classes if name != _FLAGS[column])
-    return cell if yes is None else _FLAGS[column] if yes else other
+    parts = [name, *re.findall("[a-z]+", name)]
+    found = (meant for word, meant in _MEANING.items() for part in parts
+             if part == word or (len(word) > 5 and word in part) or word == "age" == part[:3])  # fmt: skip
+    return next(found, next(iter(difflib.get_close_matches(name, _USED, n=1, cutoff=0.8)), name))
 
 
 def _settle_genders(table: Path, rows: list[dict[str, str]], codes: str) -> None:
-    """Turn the codes of a column gender into words, or refuse them: datasets contradict each other."""
-    words = dict(pair.split("=") for pair in codes.split()) if codes != "ask" else {}
+    """Turn codes of the gender into words, or refuse them where datasets contradict each other."""
+    column, words = next((name for name in rows[0] if name in _FLAGS), GENDER.name), {}
+    if column in _FLAGS:
+        no = next(name for name in GENDER.classes if name != _FLAGS[column])
+        words = dict.fromkeys(("1", "true", "yes"), _FLAGS[column]) | dict.fromkeys(("0", "false", "no"), no)
+        refused = {"-1": "which is no in CelebA and not known elsewhere; write 0, or leave the cell empty"}
+    else:
+        words |= dict(pair.split("=") for pair in codes.split() if codes != "ask")
+        why = "and 0 is male in UTKFace, female in IMDB-WIKI; write the words, or say in 'gender_codes' what is meant"
+        refused = dict.fromkeys("" if words else "012", why)
     for row in rows:
-        if number := re.fullmatch(r"([0-2])(?:\.0*)?", row.get(GENDER.name, "")):
-            if not words:
-                raise InputError(
-                    f"{table} has {row[GENDER.name]} in the column 'gender', and 0 is male in UTKFace but female in "
-                    "IMDB-WIKI: write male and female, or say what is meant by the field 'gender_codes'."
-                )
-            row[GENDER.name] = words.get(number[1], row[GENDER.name])
+        code = re.sub(r"\.0*$", "", cell := row.get(GENDER.name, "")).lower()
+        if code in refused and not row.get(SURPLUS):  # whose cells are not in their columns
+            raise InputError(f"{table} has {cell} in the column {column!r}, {refused[code]}.")
+        row[GENDER.name] = words.get(code, cell)
 
 
 def _entry(root: Path, number: int, row: dict[str, str]) -> Item:
@@ -146,7 +124,7 @@ def _entry(root: Path, number: int, row: dict[str, str]) -> Item:
     unknown = [f"{name} is given as not known" for name in LABELS if row.get(name) and not cells[name]]
     if cells["split"] and cells["split"].lower() not in SPLITS:
         return path, f"split is {cells['split'][:40]!r}, which is not train, validation or test"
-    labels = {}
+    labels = dict[str, Any]()
     for name, label in LABELS.items():
         try:
             labels |= {name: label.parse(cells[name])} if cells[name] else {}

@@ -19,26 +19,22 @@ def list_rafdb(folder: Path) -> Iterator[Item]:
     Raises:
         InputError: the folder has another layout, or a CSV cannot be read.
     """
-    root = find(
-        folder, lambda place: place if (place / "train" / "1").is_dir() and (place / "test" / "1").is_dir() else None
-    )
+    root = find(folder, lambda place: place if (place / "train/1").is_dir() and (place / "test/1").is_dir() else None)
     if root is None:
         raise other_layout(folder, "RAF-DB", "DATASET with train/1 and test/1 in it")
     for split in ("train", "test"):
-        need_classes(root / split, "RAF-DB", CLASSES, _class_of)
+        need_classes(root / split, "RAF-DB", CLASSES, CLASSES.get)
         name = f"{split}_labels.csv"
         table = next((path for path in (root.parent / name, root / name) if path.exists()), None)
         rows = read_labels(table, "image", parts=1) if table else None
         yield (table, TABLE) if table else (root / name, "not there, so the folders' labels were not checked")
-        yield from class_folders(root / split, _class_of, "not in a folder 1 to 7", partial(_entry, split, rows, name))
+        yield from class_folders(
+            root / split, CLASSES.get, "not in a folder 1 to 7", partial(_entry, split, rows, name)
+        )
         seen = {path.name for path in (root / split).glob("*/*")}
         for file, label in (rows or {}).items():
             if file not in seen:
                 yield root / split / (label or "") / file, f"in {name}, but there is no such file"
-
-
-def _class_of(name: str) -> str | None:
-    return CLASSES.get(name)
 
 
 def _entry(split: str, rows: dict[str, str | None] | None, table: str, path: Path) -> Item:
