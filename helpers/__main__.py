@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from helpers.config import RECIPES, SAMPLE_FACES, PackConfig, TrainConfig, decide
-from helpers.files import InputError, read_json
+from helpers.files import InputError, read_json, user_path
 from helpers.session.progress import EpochBars, bar
 from helpers.session.runtime import advice, fitted_to, inspect_machine, machine_table
 from helpers.session.workspace import Workspace, open_workspace
@@ -129,7 +129,7 @@ def _train_config(args: argparse.Namespace, folder: Path) -> TrainConfig:
 
     given = _given(args, TrainConfig.knobs())
     if args.config:
-        given = read_json(Path(args.config), "an object of training fields") | given
+        given = read_json(user_path(args.config), "an object of training fields") | given
     return decide(args.recipe, given, fitted=fitted_to(inspect_machine()), **Run.configs(folder, given))
 
 
@@ -153,7 +153,7 @@ def _faces(args: argparse.Namespace, workspace: Workspace):
             "then this command without it."
         )
     if args.data_paths or args.step == "download":
-        paths = Path(args.data_paths or workspace.paths_file)
+        paths = user_path(args.data_paths) if args.data_paths else workspace.paths_file
         if not paths.exists() and (workspace.folder / paths).exists():
             paths = workspace.folder / paths  # where the download step writes it
         knobs = replace(packed_knobs(folder), **given)
@@ -164,7 +164,7 @@ def _faces(args: argparse.Namespace, workspace: Workspace):
 
 
 def _run_folder(args: argparse.Namespace, workspace: Workspace) -> Path:
-    return Path(args.save_dir) / args.run if args.save_dir else workspace.run(args.run)
+    return user_path(args.save_dir) / args.run if args.save_dir else workspace.run(args.run)
 
 
 def _parser() -> argparse.ArgumentParser:

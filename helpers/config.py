@@ -108,6 +108,9 @@ class PackConfig(_Knobs):
 
     affectnet_labels: str = _knob("agree", "AffectNet's labels", choices=("agree", "folder", "csv"))
     """agree: only images on which folder and labels.csv agree; folder or csv: believe one of them."""
+    gender_codes: str = _knob("ask", "Numbers in the column gender of your own faces",
+                              choices=("ask", "0=male 1=female", "0=female 1=male", "1=male 2=female"))  # fmt: skip
+    """ask: such numbers are refused, since 0 is male in UTKFace and female in IMDB-WIKI; otherwise what they mean."""
     max_side: int = _knob(288, "Largest face", low=32, high=1024)
     """Pixels of a face's longer side in the store; larger ones are reduced once, when they are packed."""
 

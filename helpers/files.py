@@ -37,6 +37,18 @@ class InputError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
+def user_path(text: str) -> Path:
+    """A path that a user gave, with the home folder for ``~``, which no shell has replaced in ``--knob=~/x``.
+
+    Raises:
+        InputError: there is no such home folder.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InputError(f"{text} begins with ~, but there is no such home folder; give the whole path.") from None
+
+
 def read_json(
     path: Path, what: str, fields: dict | None = None, mend: str = "correct or remove it", version: int | None = None
 ) -> dict:

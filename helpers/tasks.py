@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +45,25 @@ AGE_CENTRE, AGE_SPREAD = 33.0, 20.0
 
 AGE_AGREEMENT = 5.0
 """Years within which the ages of copies of one face count as one age."""
+
+_NOT_KNOWN = ("-1", "?", "-", "--", ".", "nan", "<na>", "na", "n/a", "n.a.", "#n/a", "#na", "none", "null", "nil",
+              "nat", "unknown", "unk", "undefined", "missing", "not_known", "not_given", "not_available")  # fmt: skip
+_N = r"([+-]?\d+(?:\.\d*)?|-?inf)"
+_AT_MOST = "<=?|≤|under|below|less than|younger than|up to|at most"
+_AT_LEAST = ">=?|≥|over|above|more than|older than|at least"
+_AGES: tuple[tuple[str, Callable[..., tuple[float, float]]], ...] = (
+    (_N, lambda age: (age, age)),
+    (rf"{_N} ?(?:-|to|and|,|;|\.\.) ?{_N}", lambda low, high: (low, high)),
+    (rf"(?:{_AT_MOST}) ?{_N}|{_N} (?:and|or) (?:under|below|younger|less)", lambda age: (-math.inf, age)),
+    (rf"(?:{_AT_LEAST}) ?{_N}|{_N} ?(?:\+|plus|(?:and|or) (?:over|above|older|more|up))", lambda age: (age, math.inf)),
+    (r"(\d?\d0) ?'?s", lambda decade: (decade, decade + 9)),
+)
+"""How people write ages in years, and the lowest and highest age that is meant."""
+
+
+def not_known(cell: str) -> bool:
+    """Whether a cell of a table says that its value is not known, as programs and people write it."""
+    return cell.strip().lower().replace(" ", "_").removesuffix(".0") in _NOT_KNOWN
 
 
 class _Task:
@@ -103,16 +124,16 @@ class Classes(_Task):
         return names.index(word) if word in names else None
 
     def parse(self, text: str) -> int:
-        """The class that a cell of a table names, by its word or code.
+        """The class that a cell of a table names by its word.
 
         Raises:
             ValueError: it names none; the message is the reason.
         """
-        code = self.code(text.removesuffix(".0"))  # some programs write a column with empty cells as decimal numbers
+        code = self.code(text.removesuffix(".0"))  # some programs write whole numbers as decimal ones
         if code is None:
             near = difflib.get_close_matches(text.lower(), self.classes, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f", which is not one of {', '.join(self.classes)}"
-            raise ValueError(f"{self.name} is {text!r}{hint}")
+            raise ValueError(f"{self.name} is {text[:40]!r}{hint}")
         return code
 
     def known(self, labels):
@@ -216,18 +237,25 @@ class Years(_Task):
         super().__init__(name, weight, columns=(f"{name}_low", f"{name}_high"), groups=decades)
 
     def parse(self, text: str) -> tuple[float, float]:
-        """The interval that a cell of a table names.
+        """The interval that a cell of a table names: a year, a range, or one bound, the other being AGE_RANGE's.
 
         Raises:
             ValueError: it names none; the message is the reason.
         """
-        try:
-            years = float(text)
-        except ValueError:
-            raise ValueError(f"{self.name} is {text!r}, which is not a number") from None
-        if not AGE_RANGE[0] <= years <= AGE_RANGE[1]:
-            raise ValueError(f"{self.name} is {text}, which is not {AGE_RANGE[0]:g} to {AGE_RANGE[1]:g}")
-        return years, years
+        plain = re.sub("[‐-―−~～〜_]", "-", text.lower().strip("()[]{} "))
+        plain = " ".join(re.sub(r"\b(years?|yrs?|old|aged?|ages|between|from)\b", " ", plain).split())
+        for spelling, bounds in _AGES:
+            if match := re.fullmatch(spelling, plain, re.ASCII):
+                low, high = bounds(*(float(years) for years in match.groups() if years))
+                break
+        else:
+            raise ValueError(f"{self.name} is {text[:40]!r}, which is not a number or a range")
+        if low > high:
+            raise ValueError(f"{self.name} is {text[:40]!r}, whose bounds are the wrong way round")
+        low, high = AGE_RANGE[0] if low == -math.inf else low, AGE_RANGE[1] if high == math.inf else high
+        if not AGE_RANGE[0] <= low <= high <= AGE_RANGE[1]:
+            raise ValueError(f"{self.name} is not {AGE_RANGE[0]:g} to {AGE_RANGE[1]:g}")
+        return low, high
 
     def known(self, labels):
         """Which labels are known, bool (N,); of an array or a tensor."""
@@ -340,10 +368,9 @@ EMOTION = Classes(
            "joy": "happy", "neutrality": "neutral", "sadness": "sad", "surprised": "surprise"},
 )  # fmt: skip
 AGE = Years("age")
-GENDER = Classes(
-    "gender", GENDERS, {"m": "male", "man": "male", "0": "male", "f": "female", "woman": "female", "1": "female"}
-)
-RACE = Classes("race", RACES)
+GENDER = Classes("gender", GENDERS, {"m": "male", "man": "male", "f": "female", "woman": "female"})
+_FAIRFACE = {"east asian": "asian", "southeast asian": "asian", "latino_hispanic": "other", "middle eastern": "other"}
+RACE = Classes("race", RACES, _FAIRFACE)
 
 LABELS: dict[str, Task] = {task.name: task for task in (EMOTION, AGE, GENDER, RACE)}
 """Everything that a face may be labelled with."""

@@ -62,6 +62,17 @@ def test_a_step_in_parts_or_in_processes_is_the_step_of_the_whole_batch(steps, w
         assert ((first - second).norm() / first.norm()).item() <= 1e-5, name
 
 
+def test_a_step_that_leaves_each_process_one_face_is_refused_in_one_sentence(store, tmp_path):
+    os.symlink(store.folder.parent, tmp_path / "faces")
+    knobs = ["--recipe", "demo", "--img_size", "32", "--workers", "0", "--batch_size", "3"]
+    where = ["--faces", store.folder.name, "--save_dir", str(tmp_path)]
+    command = [*LAUNCH, "--module", "helpers", "train", *where, *knobs]
+    environment = ENVIRONMENT | {"FACE_WORKSPACE": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode and "error: A step of 3 faces leaves fewer than 2 for each of 2 processes" in done.stderr
+    assert not (tmp_path / "run-1").exists()
+
+
 def test_the_command_line_trains_in_two_processes_and_goes_on_in_one(store, tmp_path):
     config = recipe("demo", img_size=32, epochs=2, t_0=2, workers=0)
     values = {name: value for name, value in config.flat().items() if value != ""}

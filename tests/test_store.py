@@ -56,9 +56,7 @@ def test_the_audit_finds_the_traps_of_the_sample_faces(store, sample_folders):
     assert affect["rejected"]["labels.csv and the folder disagree"] >= 3
     assert affect["rejected"]["contempt is not among the emotions"] >= 1
     for name, found in store.manifest["audit"].items():
-        folder = sample_folders[name]
-        root = folder / "UTKFace" if name == "utkface" else folder
-        files = sum(path.is_file() and path.suffix != ".csv" for path in root.rglob("*"))
+        files = sum(path.is_file() and path.suffix != ".csv" for path in sample_folders[name].rglob("*"))
         gone = sum(count for reason, count in found["rejected"].items() if "there is no such file" in reason)
         assert found["rows"] + sum(found["rejected"].values()) == files + gone, "every file is a row or a reject"
 

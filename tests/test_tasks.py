@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from helpers.config import LossConfig
@@ -30,6 +30,7 @@ from helpers.tasks import (
     Classes,
     check_classes,
     label_classes,
+    not_known,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,8 +120,6 @@ def test_a_label_is_described_in_a_word_and_counted_in_its_group():
         (EMOTION, "Happiness", 3),
         (EMOTION, "ANGER", 0),
         (GENDER, "female", 1),
-        (GENDER, "1.0", 1),
-        (GENDER, "0", 0),
         (AGE, "31", (31.0, 31.0)),
         (AGE, "4.5", (4.5, 4.5)),
         (AGE, "116", (116.0, 116.0)),
@@ -137,10 +136,14 @@ def test_a_cell_of_a_table_names_a_label(task, text, label):
         (EMOTION, "hapy", "emotion is 'hapy'; did you mean 'happy'?"),
         (EMOTION, "bored", f"emotion is 'bored', which is not one of {', '.join(EMOTIONS)}"),
         (GENDER, "2", "gender is '2', which is not one of male, female"),
-        (AGE, "old", "age is 'old', which is not a number"),
-        (AGE, "117", "age is 117, which is not 0 to 116"),
-        (AGE, "-1", "age is -1, which is not 0 to 116"),
-        (AGE, "nan", "age is nan, which is not 0 to 116"),
+        (GENDER, "0", "gender is '0', which is not one of male, female"),
+        (AGE, "old", "age is 'old', which is not a number or a range"),
+        (AGE, "117", "age is not 0 to 116"),
+        (AGE, "-5", "age is not 0 to 116"),
+        (AGE, "100-130", "age is not 0 to 116"),
+        (AGE, "over 200", "age is not 0 to 116"),
+        (AGE, "9" * 5000, "age is not 0 to 116"),
+        (AGE, "30-20", "age is '30-20', whose bounds are the wrong way round"),
     ],
 )
 def test_a_cell_that_names_no_label_is_told_with_what_is_allowed(task, text, reason):
@@ -149,15 +152,57 @@ def test_a_cell_that_names_no_label_is_told_with_what_is_allowed(task, text, rea
     assert str(caught.value) == reason
 
 
-@given(st.text(max_size=20))
+AT_LEAST = (
+    "more than {}",
+    "{}+",
+    ">{}",
+    ">= {}",
+    "≥{}",
+    "over {}",
+    "{} and over",
+    "{} or older",
+    "({}, inf]",
+    "{} plus",
+)
+AT_MOST = ("less than {}", "<{}", "<= {}", "≤{}", "under {}", "{} and under", "up to {} years", "(-inf, {}]")
+BETWEEN = ("{}-{}", "{}–{}", "{} - {}", "({}, {})", "[{}, {}]", "({}.0, {}.0]", "{} to {}", "{} TO {}", "{}~{}",
+           "{}_{}", "between {} and {}", "from {} to {} years", "aged {}-{}", "{}..{}", "{}−{} years old")  # fmt: skip
+
+
+@given(st.integers(0, 116), st.integers(0, 116), st.sampled_from(AT_LEAST), st.sampled_from(AT_MOST),
+       st.sampled_from(BETWEEN))  # fmt: skip
+@example(25, 32, AT_LEAST[0], AT_MOST[0], BETWEEN[3])
+def test_an_age_in_any_of_the_usual_spellings_is_the_interval_that_is_meant(one, other, at_least, at_most, between):
+    assert AGE.parse(at_least.format(one)) == (one, 116) and AGE.parse(at_most.format(one)) == (0, one)
+    low, high = sorted((one, other))
+    assert AGE.parse(between.format(low, high)) == (low, high)
+    if low < high:
+        with pytest.raises(ValueError, match=r"^age is .*, whose bounds are the wrong way round$"):
+            AGE.parse(between.format(high, low))
+
+
+def test_a_decade_is_its_ten_years():
+    assert [AGE.parse(text) for text in ("20s", "30's", "0-2", "0")] == [(20, 29), (30, 39), (0, 2), (0, 0)]
+
+
+@given(st.text(max_size=20) | st.from_regex(r"[<>≥]?[0-9]{1,3}( ?[-–~,+] ?| to )?[0-9]{0,3}[+s]?", fullmatch=True))
+@example("inf")
+@example("-inf-inf")
+@example("0x10")
+@example("٣٠")
 def test_any_cell_is_a_label_or_a_reason_that_names_the_column(text):
     for name, task in LABELS.items():
         try:
             label = task.parse(text)
         except ValueError as error:
-            assert str(error).startswith(f"{name} is ")
+            assert str(error).startswith(f"{name} is ") and len(str(error)) < 160
         else:
-            assert 0 <= label[0] == label[1] <= 116 if task is AGE else label in range(len(task.classes))
+            assert 0 <= label[0] <= label[1] <= 116 if task is AGE else label in range(len(task.classes))
+
+
+@pytest.mark.parametrize("cell", ["NaN", "None", "N/A", "unknown", "Not known", "-1", "-1.0", "?", "<NA>", "null"])
+def test_a_cell_may_say_that_its_value_is_not_known(cell):
+    assert not_known(cell) and not not_known("") and not not_known("0") and not not_known("neutral")
 
 
 def test_an_answer_within_its_interval_has_no_error_and_one_outside_its_distance_to_the_nearest_end():

@@ -5,12 +5,15 @@ import os
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from drawn_faces.face import draw_face
 from helpers.config import PackConfig, decide, recipe
 from helpers.data.store import pack
 from helpers.files import InputError
@@ -22,6 +25,7 @@ from helpers.training import loop as loop_module
 from helpers.training import predict as predict_module
 from helpers.training import session as session_module
 from helpers.training import state as state_module
+from helpers.training.estimate import estimate
 from helpers.training.loop import fit, train_step
 from helpers.training.messages import gap_advice
 from helpers.training.model import FaceModel, Reader, create_model, parameter_counts
@@ -199,6 +203,58 @@ def test_what_cannot_be_trained_is_refused_and_leaves_no_run(sample_folders, tin
     with pytest.raises(InputError, match=words):
         fit(tiny_config.replace(**changes), store, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def faces_of(tmp_path: Path, labels: list[str], splits: list[str], alike: bool = False):
+    """A store of drawn faces with these emotions and published splits."""
+    for number in range(len(labels)):
+        face = draw_face(np.random.default_rng(0 if alike else number), 0 if alike else number % 7, 30, 0, 48)
+        Image.fromarray(face).save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png,{label},{split}" for number, (label, split) in enumerate(zip(labels, splits, strict=True))]
+    (tmp_path / "faces.csv").write_text("\n".join(["file,emotion,split", *rows]))
+    return pack({"own": tmp_path / "faces.csv"}, tmp_path / "packed" / "faces")
+
+
+@pytest.mark.parametrize(
+    ("count", "splits", "words"),
+    [
+        (1, ["validation"], "has 0 training and 1 validation faces that differ, but needs 2 of each"),
+        (3, ["train", "validation", "test"], r"has \d training and 1 validation faces"),
+        (5, ["test"], "has 0 training and 0 validation faces"),
+        (30, ["test", "validation"], "has 0 training and 15 validation faces"),
+    ],
+)
+def test_too_few_faces_are_one_sentence_before_the_estimate_and_before_anything_is_written(
+    tiny_config, tmp_path, count, splits, words
+):
+    labels, splits = ["happy", "sad"] * count, splits * count
+    store = faces_of(tmp_path, labels[:count], splits[:count])
+    for step in (estimate, fit):
+        with pytest.raises(InputError, match=words) as caught:
+            step(tiny_config, store, tmp_path / "run")
+        assert "pack more faces" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_copies_of_one_picture_are_one_face_to_learn_from(tiny_config, tmp_path):
+    store = faces_of(tmp_path, ["happy"] * 30, ["train"] * 30, alike=True)
+    with pytest.raises(InputError, match=r"has [01] training and [01] validation faces that differ"):
+        estimate(tiny_config, store, tmp_path / "run")
+
+
+def test_faces_whose_labels_all_contradict_each_other_leave_no_store(tmp_path):
+    with pytest.raises(InputError, match="Not one face of own is left: the labels of all contradict each other"):
+        faces_of(tmp_path, ["happy", "sad"] * 10, ["train"] * 20, alike=True)
+    assert not (tmp_path / "packed").exists()
+
+
+def test_one_class_alone_is_refused_since_its_100_percent_would_mean_nothing(tiny_config, tmp_path):
+    store = faces_of(tmp_path, ["happy"] * 40, ["train", "validation"] * 20)
+    for measure in ("emotion_accuracy", "loss"):
+        with pytest.raises(InputError, match=r"have one class only \(emotion happy\), so 100 % would mean nothing"):
+            estimate(tiny_config.replace(select_by=measure), store, tmp_path / "run")
+    with pytest.raises(InputError, match="no validation face carries that label"):
+        estimate(tiny_config.replace(select_by="age_mae"), store, tmp_path / "run")
 
 
 def test_weights_that_cannot_be_fetched_are_told_in_one_sentence(tiny_config, monkeypatch):

@@ -1,8 +1,10 @@
 """Splits that do not move, and nothing that stands on both sides of one.
 
-A row's split depends only on the hash of its own pixels, so it stays where it is when data is added, renamed or
-reordered. Twins (see :mod:`helpers.data.twins`) never stand in two splits, within or across datasets.
+A row's split depends only on the hash of its own pixels, or of its person, so it stays where it is when data is added,
+renamed or reordered. Twins (see :mod:`helpers.data.twins`) never stand in two splits, within or across datasets.
 """
+
+import hashlib
 
 import numpy as np
 import pandas as pd
@@ -19,17 +21,26 @@ _SHARES = {"train": (0.9, 1.0), None: (0.8, 0.9)}
 
 
 def split_of(sha: str, published: str | None) -> str:
-    """The split of a row: a published test set stays whole, everything else follows the hash of the pixels.
+    """The split of a row: published validation and test sets stay whole, everything else follows a hash.
 
     Args:
-        sha: hexadecimal SHA-256 of the row's pixels.
-        published: ``train``, ``test``, or None where the dataset publishes no test set.
+        sha: hexadecimal SHA-256 of the row's pixels, or of its person, see :func:`split_keys`.
+        published: the split that the dataset publishes it in, or None where it publishes none.
     """
-    if published == "test":
-        return "test"
+    if published in ("validation", "test"):
+        return published
     position = int(sha[:8], 16) / 2**32
     train, validation = _SHARES[published]
     return "train" if position < train else "validation" if position < validation else "test"
+
+
+def split_keys(faces: pd.DataFrame) -> pd.Series:
+    """What decides each row's split: the hash of its pixels, or of its dataset and ``subject`` where it has one."""
+    if "subject" not in faces:
+        return faces["sha"]
+    persons = faces["dataset"] + "/" + faces["subject"]
+    hashes = {person: hashlib.sha256(person.encode()).hexdigest() for person in persons.dropna().unique()}
+    return persons.map(hashes).fillna(faces["sha"])
 
 
 def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.DataFrame, dict[str, dict]]:
@@ -45,7 +56,7 @@ def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.Data
     """
     faces = faces.assign(twins=faces["sha"] if twins is None else twins)
     published = faces["split"].astype(object).where(faces["split"].notna(), None)
-    faces["split"] = [split_of(sha, split) for sha, split in zip(faces["sha"], published, strict=True)]
+    faces["split"] = [split_of(key, split) for key, split in zip(split_keys(faces), published, strict=True)]
     rank = faces["split"].map(SPLITS.index)
     highest = rank.groupby(faces["twins"]).transform("max")
     kept = faces[rank == highest]
@@ -70,6 +81,7 @@ def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.Data
             "left_out_without_label": int((mine & ~labelled).sum()),
             "relabelled": int((mine & relabelled).sum()),
             "splits": {split: int((left["split"] == split).sum()) for split in SPLITS},
+            "persons": left.groupby("split")["subject"].nunique().to_dict() if "subject" in left else {},
             "furthest": {split: _furthest(classes, split) for split in SPLITS},
             **classes,
         }
@@ -148,13 +160,14 @@ def _group_counts(faces: pd.DataFrame, task: Task) -> dict[str, dict[str, int]]:
 
 
 def rejects_table(report: dict[str, dict], examples: int = 2) -> pd.DataFrame:
-    """What could not be used, by dataset and reason, with a few names; the manifest lists every one."""
+    """What could not be used, files and labels, by dataset and reason, with a few names; the manifest lists all."""
     rows = []
     for dataset, found in report.items():
-        for reason, count in found["rejected"].items():
-            names = [name for name, why in found["rejected_files"] if why == reason][:examples]
-            rows.append((dataset, reason, count, ", ".join(names)))
-    return pd.DataFrame(rows, columns=["dataset", "reason", "files", "for example"])
+        for what, counts, listed in (("file", "rejected", "rejected_files"), ("label", "unknown", "unknown_labels")):
+            for reason, count in found[counts].items():
+                names = [name for name, why in found[listed] if why == reason][:examples]
+                rows.append((dataset, what, reason, count, ", ".join(names)))
+    return pd.DataFrame(rows, columns=["dataset", "left out", "reason", "count", "for example"])
 
 
 def audit_table(report: dict[str, dict]) -> pd.DataFrame:
@@ -167,6 +180,7 @@ def _lines(found: dict) -> dict[str, object]:
     identical, twins = found["identical"], found["twins"]
     lines = {
         "files left out, by reason below": sum(found["rejected"].values()),
+        "labels not known, by reason below": sum(found.get("unknown", {}).values()),
         "faces read": found["rows"],
         "groups of identical faces": identical["groups"],
         "  of these with conflicting labels": identical["conflicting"],
@@ -179,6 +193,7 @@ def _lines(found: dict) -> dict[str, object]:
         "left out: no label after a conflict": found["left_out_without_label"],
         "labels settled by their twins": found["relabelled"],
         **{f"{split} faces": found["splits"][split] for split in SPLITS},
+        **{f"{split} persons": found["persons"].get(split, 0) for split in SPLITS if any(found["persons"].values())},
     }
     for split in SPLITS[1:]:
         one = found["furthest"][split]

@@ -81,6 +81,13 @@ def _sharpen(a: float, p: float, side: int) -> A.BasicTransform:
     return A.UnsharpMask((window, window), (sigma, sigma), alpha=(a / 2, a), threshold=0, p=p)
 
 
+class _Erasing(A.Erasing):
+    """albumentations' own fails for want of a seed on a face so long that no hole fits in; this leaves it whole."""
+
+    def get_params_dependent_on_data(self, params, data):
+        return {"seed": 0} | super().get_params_dependent_on_data(params, data)
+
+
 TECHNIQUES = {
     "flip": Technique("geometric", 0.5, 0, "left to right", None),
     "rotate": Technique("geometric", 0.3, 15, "up to {:.0f}°", None),
@@ -127,7 +134,7 @@ TECHNIQUES = {
     "coarse dropout": Technique("cutout", 0.25, 0.14, "1 to 8 of {:.0%}",
         lambda a, p, side: A.CoarseDropout((1, 8), (a / 2, a), (a / 2, a), fill="random_uniform", p=p)),
     "erasing": Technique("cutout", 0.1, 0.15, "{:.0%} of it",
-        lambda a, p, side: A.Erasing((a / 5, a), fill="random_uniform", p=p)),
+        lambda a, p, side: _Erasing((a / 5, a), fill="random_uniform", p=p)),
 }  # fmt: skip
 """Name -> technique, in the order in which they are applied. Probabilities sum up to about three besides the flip."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from helpers.config import SAMPLE_FACES, PackConfig
 from helpers.data.sources import OWN, SOURCES, checked_place, is_drawn, load_paths, source_of
-from helpers.files import InputError
+from helpers.files import InputError, user_path
 from helpers.session.progress import Progress, silent
 from helpers.session.workspace import PATHS_FILE
 
@@ -140,7 +140,7 @@ def _own_table(path: str) -> Path:
     """The CSV file of a user's own faces."""
     if not path.lower().endswith(".csv"):
         raise InputError(f"Your own faces are named as {path!r}, but the path of a .csv file was expected.")
-    return checked_place(OWN, Path(os.path.expanduser(path)), "The CSV file of your own faces")
+    return checked_place(OWN, user_path(path), "The CSV file of your own faces")
 
 
 def _short(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -12,6 +13,15 @@ from helpers.data.twins import likeness
 
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded: a header of a few bytes can ask for gigabytes."""
+
+MAX_BYTES = 64_000_000
+"""Larger files are not read: one that is mostly holes takes no room on the disk and all of the memory."""
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+"""What Pillow may open. It knows others that start a program of their own, such as Ghostscript for EPS."""
+
+MAX_ASPECT = 5
+"""A side of more than this many times the other is no face, and some augmentation techniques fail on it."""
 
 MIN_SIDE = 16
 """Nothing can be read from a face of fewer pixels a side, and some augmentation techniques fail on it."""
@@ -47,12 +57,12 @@ def read_face(encoded: bytes, max_side: int | None = None) -> Face:
     pixels is reduced to it and written as JPEG; its fingerprints are those of the whole picture.
 
     Raises:
-        RejectedImageError: empty, not an image, truncated, too small or too large.
+        RejectedImageError: empty, not an image, truncated, too small, too large or too long.
     """
     if not encoded:
         raise RejectedImageError("empty file")
     try:
-        picture = Image.open(io.BytesIO(encoded))
+        picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
         if picture.width * picture.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         plain = picture.format in ("JPEG", "PNG") and picture.mode in ("L", "RGB")
@@ -67,6 +77,8 @@ def read_face(encoded: bytes, max_side: int | None = None) -> Face:
     height, width = pixels.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise RejectedImageError(f"fewer than {MIN_SIDE} pixels a side")
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise RejectedImageError(f"longer than {MAX_ASPECT} times its width")
     digest = hashlib.sha256(b"%dx%d:" % (width, height))
     digest.update(pixels.tobytes())
     alike = likeness(pixels)
@@ -90,13 +102,20 @@ def reduce(pixels: np.ndarray, side: int) -> np.ndarray:
 def _to_rgb(picture: Image.Image) -> Image.Image:
     """RGB of any mode: 16-bit greys are scaled (Pillow would clip them), transparency is laid on white."""
     if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, np.float64)
+        values = np.nan_to_num(np.asarray(picture, np.float64))
         top = 65535.0 if picture.mode.startswith("I;16") or values.max() > 255 else 255.0
+        top = 1.0 if picture.mode == "F" and values.max() <= 1 else top
         return Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8)).convert("RGB")
     if picture.mode in ("P", "LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
     return picture.convert("RGB")
+
+
+def encode_grey(pixels: bytes) -> bytes:
+    """The PNG of a square grey picture of one byte each pixel."""
+    side = math.isqrt(len(pixels))
+    return cv2.imencode(".png", np.frombuffer(pixels, np.uint8).reshape(side, side))[1].tobytes()
 
 
 def decode(encoded) -> np.ndarray:

@@ -20,23 +20,23 @@ import numpy as np
 import pyarrow as pa
 
 from helpers.config import PackConfig
-from helpers.data.images import RejectedImageError, read_face
+from helpers.data.images import MAX_BYTES, RejectedImageError, encode_grey, read_face
 from helpers.data.layouts.affectnet import list_affectnet
 from helpers.data.layouts.fer2013 import list_fer2013
-from helpers.data.layouts.files import Item, path_of
+from helpers.data.layouts.files import HIDDEN, TABLE, Entry, Item, path_of, printable, unread, why_not_open
 from helpers.data.layouts.own import list_own
 from helpers.data.layouts.rafdb import list_rafdb
 from helpers.data.layouts.utkface import list_utkface
-from helpers.files import InputError, read_json, write_file
+from helpers.files import InputError, read_json, user_path, write_file
 from helpers.session.progress import Progress, silent
 from helpers.tasks import LABELS
 
 SCHEMA = pa.schema([
     ("image", pa.binary()), ("dataset", pa.string()), ("split", pa.string()),
     *((name, pa.type_for_alias(label.storage)) for label in LABELS.values() for name in label.columns),
-    ("sha", pa.string()), ("name", pa.string()), ("part", pa.string()),
+    ("sha", pa.string()), ("name", pa.string()), ("part", pa.string()), ("subject", pa.string()),
 ])  # fmt: skip
-"""The table of faces, one row per image. Here ``split`` is the published one (``train``, ``test`` or null)."""
+"""The table of faces, one row per image. Here ``split`` is the published one (as in the audit, or null)."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Read:
         hashes, thumbnails: what twins are told by, in the rows' order (see :mod:`helpers.data.twins`).
         sides: the faces' longer sides in pixels.
         rejects: (name, reason) of what cannot be used.
+        unknown: (name, reason) of labels that were given and are not known, of faces that are used.
     """
 
     dataset: str
@@ -80,10 +81,21 @@ class Read:
     thumbnails: np.ndarray
     sides: np.ndarray
     rejects: list[tuple[str, str]]
+    unknown: list[tuple[str, str]]
 
-    def reasons(self) -> dict[str, int]:
-        """How many files were rejected, by reason, most frequent first."""
-        return dict(Counter(reason for _, reason in self.rejects).most_common())
+    def left_out(self) -> dict:
+        """What was left out, files and labels: counts by reason, most frequent first, and every name.
+
+        Of hidden folders the name alone, with the number of files.
+        """
+        hidden = Counter(
+            re.sub(r"((^|/)(\.|__MACOSX)[^/]*)/.*", r"\1", name) for name, why in self.rejects if why == HIDDEN
+        )
+        listed = [pair for pair in self.rejects if pair[1] != HIDDEN]
+        listed += [(f"{folder}: {count} files", HIDDEN) for folder, count in hidden.items()]
+        counts = {"rejected": self.rejects, "unknown": self.unknown}
+        found = {name: dict(Counter(why for _, why in pairs).most_common()) for name, pairs in counts.items()}
+        return found | {"rejected_files": listed, "unknown_labels": self.unknown}
 
 
 _RESEARCH = "non-commercial research only, not to be passed on"
@@ -104,7 +116,7 @@ OWN = "own"
 """The name of a user's own faces where they are given without one."""
 
 OWN_SOURCE = Source("your own faces", "a CSV file", "any", 0, 0, "your own",
-    "they are not learned", lambda table, _: list_own(table))  # fmt: skip
+    "they are not learned", lambda table, knobs: list_own(table, knobs.gender_codes))  # fmt: skip
 
 
 def source_of(name: str, place: Path | None = None) -> Source:
@@ -136,7 +148,7 @@ def load_paths(path: Path) -> dict[str, Path]:
     for name, place in read_json(path, "an object {dataset: folder}").items():
         if not isinstance(place, str):
             raise InputError(f"{path}: the folder of {name!r} is {place!r}, but a path in quotes was expected.")
-        found[name] = checked_place(name, Path(path).parent / os.path.expanduser(place), f"{path}: {name!r}")
+        found[name] = checked_place(name, Path(path).parent / user_path(place), f"{path}: {name!r}")
     if not found:
         raise InputError(f'{path} names no dataset; expected for example {{"fer2013": "/path/to/fer2013"}}.')
     return found
@@ -175,6 +187,16 @@ def is_drawn(folder: Path) -> bool:
     return any((place / DRAWN_RECORD).exists() for place in (folder, *folder.parents))
 
 
+def list_all(name: str, place: Path, knobs: PackConfig) -> list[Item]:
+    """What a dataset's layout says of its files, and (path, reason) for every file below its folder that it leaves.
+
+    Raises:
+        InputError: the folder has not this dataset's layout, or cannot be listed.
+    """
+    items = list(source_of(name, place).list_files(place, knobs))
+    return [*items, *unread(place, items)] if place.is_dir() else items
+
+
 def fingerprint(folders: dict[str, Path], knobs: PackConfig) -> dict[str, dict]:
     """Per dataset its handle, folder, whether it is drawn, and a digest over the files' names, sizes and labels.
 
@@ -183,10 +205,11 @@ def fingerprint(folders: dict[str, Path], knobs: PackConfig) -> dict[str, dict]:
     found = {}
     for name, place in folders.items():
         source, drawn, digest = source_of(name, place), is_drawn(place), hashlib.sha256()
-        for item in source.list_files(place, knobs):
+        for item in list_all(name, place, knobs):
             path, about = item if isinstance(item, tuple) else (item.path, astuple(item)[1:])
             size = path.stat().st_size if os.path.isfile(path) else -1
-            digest.update(f"{_name(path, place)}|{size}|{about}\n".encode())
+            if about != HIDDEN:  # systems write there unasked
+                digest.update(f"{_name(path, place)}|{size}|{about}\n".encode())
         found[name] = {"handle": source.handle, "terms": "drawn by this project" if drawn else source.terms,
                        "folder": str(place.absolute()), "drawn": drawn, "listing": digest.hexdigest()}  # fmt: skip
     return found
@@ -198,12 +221,13 @@ def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = 
     Raises:
         InputError: the folder has not this dataset's layout, or not one of its images can be used.
     """
-    listed = list(source_of(name, place).list_files(place, knobs))
-    rows, likenesses, sides, rejects = [], [], [], []
+    listed = [item for item in list_all(name, place, knobs) if isinstance(item, Entry) or item[1] != TABLE]
+    rows, likenesses, sides, rejects, unknown = [], [], [], [], []
+    root = os.path.realpath(place if place.is_dir() else place.parent)
     # Threads, since decoding and hashing both let go of the interpreter's lock. Pillow warns of large pictures and odd
     # EXIF blocks; both are judged by read_face, not shown to the user.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        opened = pool.map(partial(_open, max_side=knobs.max_side), listed)
+        opened = pool.map(partial(_open, root=root, max_side=knobs.max_side), listed)
         for done, (item, face) in enumerate(zip(listed, opened, strict=True), start=1):
             file = _name(path_of(item), place)
             if isinstance(item, tuple) or isinstance(face, str):
@@ -211,7 +235,8 @@ def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = 
             else:
                 labels = [cell for label in LABELS.values()
                           for cell in label.cells(item.labels.get(label.name, label.unknown))]  # fmt: skip
-                rows.append((face.encoded, name, item.split, *labels, face.sha, file, item.part))
+                rows.append((face.encoded, name, item.split, *labels, face.sha, file, item.part, item.subject))
+                unknown += [(file, reason) for reason in item.unknown]
                 likenesses.append(face.likeness)
                 sides.append(max(face.height, face.width))
             if done % 256 == 0 or done == len(listed):
@@ -222,20 +247,24 @@ def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = 
         raise InputError(f"{place} holds no usable image of {name}: {len(rejects)} files, all rejected.{why}")
     columns = [pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
     hashes, thumbnails = (np.stack(column) for column in zip(*likenesses, strict=True))
-    return Read(name, pa.Table.from_arrays(columns, schema=SCHEMA), hashes, thumbnails, np.array(sides), rejects)
+    return Read(
+        name, pa.Table.from_arrays(columns, schema=SCHEMA), hashes, thumbnails, np.array(sides), rejects, unknown
+    )
 
 
 def _name(path: Path, place: Path) -> str:
-    """A file's path in its dataset."""
-    return path.relative_to(place if place.is_dir() else place.parent).as_posix()
+    """A file's path in its dataset, as text that can be stored."""
+    return printable(Path(os.path.relpath(path, place if place.is_dir() else place.parent)))
 
 
-def _open(item: Item, max_side: int):
+def _open(item: Item, root: str, max_side: int):
     """The face in an entry's file, or why it was rejected."""
     if isinstance(item, tuple):
         return item[1]
     try:
-        return read_face(item.path.read_bytes(), max_side)
+        if item.pixels:
+            return read_face(encode_grey(item.pixels), max_side)
+        return why_not_open(item.path, root, MAX_BYTES) or read_face(item.path.read_bytes(), max_side)
     except RejectedImageError as error:
         return str(error)
     except OSError as error:

@@ -25,7 +25,7 @@ from helpers.files import InputError, only_writer, read_json, remove, to_json, w
 from helpers.session.progress import silent
 from helpers.tasks import LABELS, TASKS, check_classes, label_classes
 
-FORMAT = 5
+FORMAT = 6
 """Raised when what is written, or how rows are split, changes: an older store is then packed again."""
 
 _MANIFEST = {
@@ -92,7 +92,9 @@ def _pack(folders: dict[str, Path], folder: Path, knobs: PackConfig, progress: C
     hashes, thumbnails = (np.concatenate([getattr(read, name) for read in reads]) for name in ("hashes", "thumbnails"))
     kept, report = audit(faces, twin_groups(faces["sha"].to_numpy(), hashes, thumbnails))
     for read in reads:
-        report[read.dataset] |= {"rejected": read.reasons(), "rejected_files": read.rejects}
+        report[read.dataset] |= read.left_out()
+    if kept.empty:
+        raise InputError(f"Not one face of {', '.join(folders)} is left: the labels of all contradict each other.")
     sides, counts = np.unique(np.concatenate([read.sides for read in reads])[kept.index], return_counts=True)
     manifest = {"format": FORMAT, "rows": len(kept), "identity": _identity(kept), **asked}
     manifest["sides"] = dict(zip(sides.tolist(), counts.tolist(), strict=True))

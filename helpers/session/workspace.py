@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.files import InputError
+from helpers.files import InputError, user_path
 from helpers.session.runtime import place
 
 PATHS_FILE = "dataset_paths.json"
@@ -135,7 +135,7 @@ def open_workspace(use_drive: bool = True) -> Workspace:
     """
     where = place()
     default = {"colab": "/content/workspace", "kaggle": "/kaggle/working", "local": "workspace"}[where]
-    folder = Path(os.environ.get("FACE_WORKSPACE", default)).absolute()
+    folder = user_path(os.environ.get("FACE_WORKSPACE", default)).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

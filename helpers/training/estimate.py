@@ -20,6 +20,7 @@ from helpers.training.loop import train_step
 from helpers.training.predict import predict
 from helpers.training.processes import computing_with, cpu_threads
 from helpers.training.schedule import size_at
+from helpers.training.session import check
 from helpers.training.state import Training, build
 
 STEPS = 20
@@ -96,8 +97,9 @@ def probe(config: TrainConfig, store: FaceStore, progress: Progress = silent) ->
     """Take some steps of a run at each of its sizes, with its loader, on weights that are thrown away.
 
     Raises:
-        InputError: the network cannot be built.
+        InputError: the faces are too few, or the network cannot be built.
     """
+    check(config, store)
     training = build(config, store, fetch_weights=False)
     sizes = sorted({training.size_of(epoch) for epoch in range(config.schedule.epochs)})
     seconds, each = {}, _WARM_UP + STEPS

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from helpers.config import TrainConfig
 from helpers.data.augment import techniques
 from helpers.data.loaders import EpochSampler
@@ -67,7 +69,7 @@ def training_session(
     """
     called = Hooks(**hooks)
     remove(folder / Run.STOP)  # meant for a session that is no more; from here on it is for this one
-    _check(config, store)
+    check(config, store)
     training = build(config, store, folder, fetch_weights=not checkpoints.exists(folder / Run.LAST))
     # Of several processes one writes; on several machines the others have no folder at all.
     main = training.accelerator.is_main_process
@@ -255,15 +257,31 @@ class TrainingSession:
         self._clock = now
 
 
-def _check(config: TrainConfig, store: FaceStore) -> None:
-    """Refuse what could not be trained, before anything is written: techniques, rows, the measure of the best epoch."""
+def check(config: TrainConfig, store: FaceStore) -> None:
+    """Refuse what could not be trained, before anything is written: techniques, too few faces, one class alone.
+
+    Raises:
+        InputError: says what there is, and what is needed.
+    """
     techniques(config.augmentation.augment_without)
-    for split in ("train", "validation"):
-        if len(store.rows(split)) < 2:
-            raise InputError(f"The store {store.folder} has fewer than 2 {split} faces; pack a larger dataset.")
-    for task in TASKS.values():
-        if config.run.select_by == task.key and not store.known(task.name)[store.rows("validation")].any():
+    train, validation = (store.faces.iloc[store.rows(split)] for split in ("train", "validation"))
+    different = train["sha"].nunique(), validation["sha"].nunique()
+    if min(different) < 2:
+        raise InputError(
+            f"The store {store.folder} has {different[0]} training and {different[1]} validation faces that differ, "
+            "but needs 2 of each at least; pack more faces: of 40, about 4 are for validation."
+        )
+    judged = [task for task in TASKS.values() if config.run.select_by in (task.key, "loss")]
+    for task in judged:
+        if config.run.select_by == task.key and not task.known(task.read(validation)).any():
             raise InputError(
                 f"The field 'select_by' is {task.key!r}, but no validation face carries that label; choose another "
                 "measure or add a dataset."
             )
+    labels = [(task, found[task.known(found)]) for task in judged if len(found := task.read(train))]
+    if all(len(np.unique(found, axis=0)) < 2 for _, found in labels):
+        only = ", ".join(f"{task.name} {task.describe(found[0])}" for task, found in labels if len(found))
+        raise InputError(
+            f"The training faces of {store.folder} have one class only ({only or 'no label'}), so 100 % would mean "
+            "nothing; add faces of another class, or choose another measure in 'select_by'."
+        )

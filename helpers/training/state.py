@@ -171,6 +171,12 @@ def build(config: TrainConfig, store: FaceStore, folder: Path = Path(), *, fetch
     faces = TrainingFaces(store, train, validation, store.fixed_sample("train", SAMPLE_ROWS), steps)
     sizes = {size_at(epoch, config.model.img_size, config.schedule) for epoch in range(config.schedule.epochs)}
     accelerator = make_accelerator(heads_alone=config.schedule.head_epochs > 0)
+    together, processes = min(config.data.batch_size, len(train)), accelerator.num_processes
+    if together < 2 * processes:  # BatchNorm has no statistics of one face
+        raise InputError(
+            f"A step of {together} faces leaves fewer than 2 for each of {processes} processes; raise batch_size (now "
+            f"{config.data.batch_size}), pack more faces than {len(train)}, or start fewer processes."
+        )
     with accelerator.main_process_first():
         torch.manual_seed(config.run.seed)
         model = create_model(config.model, sorted(sizes), fetch_weights, folder)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from helpers.data.layouts.files import Entry, Item, class_folders, find, need_folders, read_labels
+from helpers.data.layouts.files import TABLE, Entry, Item, class_folders, find, need_classes, other_layout, read_labels
 from helpers.tasks import EMOTION
 
 CLASSES = {"1": "surprise", "2": "fear", "3": "disgust", "4": "happiness", "5": "sadness", "6": "anger", "7": "neutral"}
@@ -19,18 +19,22 @@ def list_rafdb(folder: Path) -> Iterator[Item]:
     Raises:
         InputError: the folder has another layout, or a CSV cannot be read.
     """
-    root = find(folder, "RAF-DB", "DATASET with train/1 and test/1 in it", "train/1", "test/1")
+    root = find(folder, lambda place: place if (place / "train/1").is_dir() and (place / "test/1").is_dir() else None)
+    if root is None:
+        raise other_layout(folder, "RAF-DB", "DATASET with train/1 and test/1 in it")
     for split in ("train", "test"):
-        need_folders(root / split, "RAF-DB", CLASSES, "; expected 1 to 7")
-        table = f"{split}_labels.csv"
-        rows = read_labels((root.parent / table, root / table), "image", parts=1)
-        if rows is None:
-            yield root / table, "not there, so the folders' labels were not checked"
-        yield from class_folders(root / split, CLASSES, "not in a folder 1 to 7", partial(_entry, split, rows, table))
+        need_classes(root / split, "RAF-DB", CLASSES, CLASSES.get)
+        name = f"{split}_labels.csv"
+        table = next((path for path in (root.parent / name, root / name) if path.exists()), None)
+        rows = read_labels(table, "image", parts=1) if table else None
+        yield (table, TABLE) if table else (root / name, "not there, so the folders' labels were not checked")
+        yield from class_folders(
+            root / split, CLASSES.get, "not in a folder 1 to 7", partial(_entry, split, rows, name)
+        )
         seen = {path.name for path in (root / split).glob("*/*")}
-        for name, label in (rows or {}).items():
-            if name not in seen:
-                yield root / split / (label or "") / name, f"in {table}, but there is no such file"
+        for file, label in (rows or {}).items():
+            if file not in seen:
+                yield root / split / (label or "") / file, f"in {name}, but there is no such file"
 
 
 def _entry(split: str, rows: dict[str, str | None] | None, table: str, path: Path) -> Item:

@@ -1,10 +1,12 @@
 """UTKFace as ``jangedoo/utkface-new`` lays it out: colour faces of 200 pixels whose names are their labels."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from helpers.data.layouts.files import Entry, Item, in_order, nested, not_an_image, other_layout
-from helpers.tasks import AGE_RANGE, GENDERS, RACES
+from helpers.tasks import AGE_RANGE, GENDERS, LABELS, RACES, TASKS, not_known
 
 _LARGEST = {"age": AGE_RANGE[1], "gender": len(GENDERS) - 1, "race": len(RACES) - 1}
 """The labels in a name, in its order, and their largest numbers."""
@@ -36,13 +38,24 @@ def _places(folder: Path) -> Iterator[Path]:
 
 
 def parse_utkface_name(path: Path) -> Item:
-    """Labels from ``age_gender_race_time.jpg[.chip.jpg]``, or (path, reason)."""
+    """Labels from ``age_gender_race_time.jpg[.chip.jpg]``, or (path, reason).
+
+    A number that is none of a label's makes that label unknown. Where a field is missing, or is no short number at all,
+    nothing tells which field is which, and the name is rejected.
+    """
     parts = path.name.split(".")[0].strip().split("_")
     if len(parts) != 4:
         return path, f"name has {len(parts)} fields, not age_gender_race_time"
+    labels, unknown = dict[str, Any](), list[str]()
     for (what, largest), text in zip(_LARGEST.items(), parts, strict=False):
-        # isdecimal alone also takes other scripts' digits, which no file of this dataset has.
-        if not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= largest):
-            return path, f"{what} in the name is not 0 to {largest:g}"
-    age, gender, race = (int(text) for text in parts[:3])
-    return Entry(path, labels={"age": (age, age), "gender": gender, "race": race})
+        reason = f"{what} in the name is not 0 to {largest:g}"
+        # ASCII alone, since no file of this dataset has other scripts' digits.
+        if re.fullmatch(r"\d{1,3}", text, re.ASCII) and int(text) <= largest:
+            labels[what] = int(text) if LABELS[what].classes else (int(text), int(text))
+        elif re.fullmatch(r"-?\d{1,3}", text, re.ASCII) or (text and not_known(text)):
+            unknown.append(reason)
+        else:
+            return path, reason
+    if not labels.keys() & TASKS.keys():
+        return path, "; ".join(unknown)
+    return Entry(path, labels=labels, unknown=tuple(unknown))
