@@ -93,7 +93,8 @@ def parse_json(text: str, where: str, what: str, mend: str) -> dict:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise InputError(f"{where} cannot be read as JSON ({why}); {what} was expected: {mend}.") from None
     if not isinstance(values, dict):
-        raise InputError(f"{where} holds a JSON {type(values).__name__}, but {what} is an object with named fields: {mend}.")
+        kind = type(values).__name__
+        raise InputError(f"{where} holds a JSON {kind}, but {what} is an object with named fields: {mend}.")
     return values
 
 
