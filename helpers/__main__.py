@@ -12,7 +12,7 @@ from helpers.config import RECIPES, SAMPLE_FACES, PackConfig, TrainConfig, decid
 from helpers.files import InputError, read_json
 from helpers.session.progress import EpochBars, bar
 from helpers.session.runtime import advice, fitted_to, inspect_machine, machine_table
-from helpers.session.workspace import Workspace, open_workspace
+from helpers.session.workspace import Workspace, checked_name, open_workspace
 
 
 def check(args: argparse.Namespace, workspace: Workspace) -> None:
@@ -164,7 +164,7 @@ def _faces(args: argparse.Namespace, workspace: Workspace):
 
 
 def _run_folder(args: argparse.Namespace, workspace: Workspace) -> Path:
-    return Path(args.save_dir) / args.run if args.save_dir else workspace.run(args.run)
+    return Path(args.save_dir) / checked_name(args.run, "run") if args.save_dir else workspace.run(args.run)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -124,6 +124,17 @@ def source_of(name: str, place: Path | None = None) -> Source:
     return SOURCES[name]
 
 
+def list_items(source: Source, place: Path, knobs: PackConfig) -> Iterator[Item]:
+    """An item for every file of a dataset; an InputError where a folder does not answer, as on a Drive that is gone."""
+    try:
+        yield from source.list_files(place, knobs)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or place} cannot be listed ({error.strerror}); see that its disk or Drive is there, then "
+            "run this step again: nothing was packed."
+        ) from error
+
+
 def load_paths(path: Path) -> dict[str, Path]:
     """Read ``dataset_paths.json``: an object ``{dataset: folder}``; folders may be relative to the file.
 
@@ -183,7 +194,7 @@ def fingerprint(folders: dict[str, Path], knobs: PackConfig) -> dict[str, dict]:
     found = {}
     for name, place in folders.items():
         source, drawn, digest = source_of(name, place), is_drawn(place), hashlib.sha256()
-        for item in source.list_files(place, knobs):
+        for item in list_items(source, place, knobs):
             path, about = item if isinstance(item, tuple) else (item.path, astuple(item)[1:])
             size = path.stat().st_size if os.path.isfile(path) else -1
             digest.update(f"{_name(path, place)}|{size}|{about}\n".encode())
@@ -198,7 +209,7 @@ def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = 
     Raises:
         InputError: the folder has not this dataset's layout, or not one of its images can be used.
     """
-    listed = list(source_of(name, place).list_files(place, knobs))
+    listed = list(list_items(source_of(name, place), place, knobs))
     rows, likenesses, sides, rejects = [], [], [], []
     # Threads, since decoding and hashing both let go of the interpreter's lock. Pillow warns of large pictures and odd
     # EXIF blocks; both are judged by read_face, not shown to the user.

@@ -215,7 +215,7 @@ class TrainingSession:
             parameters, trainable = parameter_counts(training.model)
             counts = {"training_faces": len(training.faces.train), "validation_faces": len(training.faces.validation)}
             counts |= {"parameters": parameters, "trainable_parameters": trainable}
-            run.write_results(minutes=training.seconds / 60, finished=training.finished, **counts)
+            run.write_results(step=training.step, minutes=training.seconds / 60, finished=training.finished, **counts)
         except (OSError, InputError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._unsaved = f"the checkpoint of step {training.step} could not be written ({reason})"
