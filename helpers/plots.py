@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from helpers.config import CRITERIA
+from helpers.files import InputError
 from helpers.tasks import AGE_RANGE, TASKS
 
 TRAIN, VALIDATION, TEST = "#4477aa", "#ee6677", "#228833"
@@ -18,7 +19,7 @@ TRAIN, VALIDATION, TEST = "#4477aa", "#ee6677", "#228833"
 _styled = rc_context({
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 10,
     "axes.titleweight": "bold", "axes.titlesize": 11, "figure.titlesize": 13, "figure.titleweight": "bold",
-    "legend.frameon": False,
+    "legend.frameon": False, "text.parse_math": False,
 })  # fmt: skip
 """Draws in the one look, without changing the user's own settings."""
 
@@ -155,7 +156,14 @@ def ages(true: np.ndarray, answered: np.ndarray, errors: np.ndarray, title: str)
 
 
 def save_all(figures: dict[str, Picture], folder: Path) -> None:
-    """Write each figure as ``<name>.png``."""
+    """Write each figure as ``<name>.png``; raises an InputError where the disk does not take it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=110)
+        partial = folder / f".{name}.partial"
+        try:
+            figure.savefig(partial, dpi=110, format="png")
+            partial.replace(folder / f"{name}.png")
+        except OSError as error:
+            raise InputError(f"{folder / name}.png could not be written ({error}); free some space first.") from error
+        finally:
+            partial.unlink(missing_ok=True)

@@ -326,8 +326,8 @@ def test_an_interrupt_in_the_middle_of_a_copy_leaves_nothing(tmp_path, monkeypat
     assert not [path for path in (tmp_path / "2").rglob("*") if path.is_file()]
 
 
-NAMES = ["..", ".", "", "/etc", "a/../b", "a//b", "a/", ".hidden", "a/.b", "a\0b", "a\nb", "x" * 300, "\\a", "a\\b", " a",
-         "a ", "~", "é" * 60, "\udcff", None, 7]  # fmt: skip
+NAMES = ["..", ".", "", "/etc", "a/../b", "a//b", "a/", ".hidden", "a/.b", "a\0b", "a\nb", "x" * 300, "\\a", "a\\b",
+         " a", "a ", "~", "é" * 60, "\udcff", None, 7]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
@@ -365,8 +365,8 @@ def test_a_slash_and_a_dash_make_different_runs(tmp_path):
 @pytest.mark.parametrize("name", ["../x", "/x", "x" * 300, "a\\b"])
 def test_the_command_line_refuses_such_names_in_one_sentence(tmp_path, monkeypatch, capsys, name):
     monkeypatch.setenv("FACE_WORKSPACE", str(tmp_path))
-    attempts = (["evaluate", "--run", name], ["export", "--save_dir", str(tmp_path), "--run", name], ["preview", "--faces",
-                name], ["train", "--recipe", "demo", "--weights", f"run:{name}"])  # fmt: skip
+    attempts = (["evaluate", "--run", name], ["export", "--save_dir", str(tmp_path), "--run", name],
+                ["preview", "--faces", name], ["train", "--recipe", "demo", "--weights", f"run:{name}"])  # fmt: skip
     for arguments in attempts:
         assert main(arguments) == 2
         error = capsys.readouterr().err

@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -213,8 +214,11 @@ def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = 
     rows, likenesses, sides, rejects = [], [], [], []
     # Threads, since decoding and hashing both let go of the interpreter's lock. Pillow warns of large pictures and odd
     # EXIF blocks; both are judged by read_face, not shown to the user.
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
+        pool = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
         opened = pool.map(partial(_open, max_side=knobs.max_side), listed)
+        stack.callback(opened.close)  # type: ignore[attr-defined]  # else an interrupt waits for all files
         for done, (item, face) in enumerate(zip(listed, opened, strict=True), start=1):
             file = _name(path_of(item), place)
             if isinstance(item, tuple) or isinstance(face, str):

@@ -29,12 +29,16 @@ def runs_table(folder: Path) -> pd.DataFrame:
     for place in filter(Run.exists, sorted(path.parent for path in folder.glob("*/results.json"))):
         try:
             run, results = Run.open(place), read_json(place / "results.json", "what training reached")
-        except InputError as error:
-            lines.append({"run": place.name, "what differs": str(error)})
+            best = {task.brief + task.unit: results["best"][f"val_{task.key}"] for task in TASKS.values()}
+            line = results | best | {"gap": results["best"]["gap"]}
+            line |= {name: float("nan" if line[name] is None else line[name]) for name in _SCALES}
+            line |= {"run": run.title.removeprefix("Run "), "epochs": int(line["epochs"]), "finished": line["finished"]}
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # InputErrors among them
+            about = "" if isinstance(error, InputError) else f"damaged results.json ({type(error).__name__}): "
+            lines.append({"run": place.name, "what differs": f"{about}{error}"})
             continue
         configs[len(lines)] = run.config.flat()
-        best = {task.brief + task.unit: results["best"][f"val_{task.key}"] for task in TASKS.values()}
-        lines.append(results | best | {"run": run.title.removeprefix("Run "), "gap": results["best"]["gap"]})
+        lines.append(line)
     differing = [name for name in next(iter(configs.values()), {}) if len({str(c[name]) for c in configs.values()}) > 1]
     for number, config in configs.items():
         lines[number]["what differs"] = ", ".join(f"{name} {config[name]}" for name in differing)
