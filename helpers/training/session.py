@@ -10,7 +10,7 @@ from pathlib import Path
 
 from helpers.config import TrainConfig
 from helpers.data.augment import techniques
-from helpers.data.loaders import EpochSampler
+from helpers.data.loaders import EpochSampler, loading
 from helpers.data.store import FaceStore
 from helpers.files import InputError
 from helpers.runs import checkpoints
@@ -81,6 +81,7 @@ def training_session(
         stack.enter_context(computing_with(cpu_threads(training.device, training.accelerator.num_processes)))
         stop = stack.enter_context(StopRequest(run))
         session = TrainingSession(training, run, called, stop, save_every)
+        stack.enter_context(loading())
         yield session
         session.close()
 
