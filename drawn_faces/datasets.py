@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from itertools import pairwise
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 
 import cv2
@@ -156,8 +158,16 @@ def _draw_all(jobs: list[Job], build: Path, seed: int, workers: int, progress) -
         return
     # spawn: a fork of a process in which torch or a notebook has threads running may hang
     context = get_context("spawn")
+    resource_tracker.ensure_running()  # which unblocks interrupts when it starts
     with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        _report(pool.map(_draw_chunk, chunks), len(jobs), progress)
+        # An interrupt is for this process alone: those that are started inherit that it is blocked.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            drawn = pool.map(_draw_chunk, chunks)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        with closing(drawn):  # type: ignore[type-var]  # else an interrupt waits for all faces
+            _report(drawn, len(jobs), progress)
 
 
 def _report(drawn: Iterable[int], total: int, progress) -> None:

@@ -1,18 +1,25 @@
 """The notebooks' steps from a command line: ``python -m helpers <step>``."""
 
 import argparse
+import io
 import os
 import sys
 from dataclasses import Field, fields, replace
 from pathlib import Path
 
-from tqdm.auto import tqdm
+INTERRUPTED = "interrupted: what is complete is kept, nothing is left half-written; run the same command again to go on"
 
-from helpers.config import RECIPES, SAMPLE_FACES, PackConfig, TrainConfig, decide
-from helpers.files import InputError, read_json, user_path
-from helpers.session.progress import EpochBars, bar
-from helpers.session.runtime import advice, fitted_to, inspect_machine, machine_table
-from helpers.session.workspace import Workspace, open_workspace
+try:
+    from tqdm.auto import tqdm
+
+    from helpers.config import RECIPES, SAMPLE_FACES, PackConfig, TrainConfig, decide
+    from helpers.files import InputError, read_json, user_path
+    from helpers.session.progress import EpochBars, bar
+    from helpers.session.runtime import advice, fitted_to, inspect_machine, machine_table
+    from helpers.session.workspace import Workspace, checked_name, open_workspace
+except KeyboardInterrupt:  # while the libraries are loaded, which takes a second
+    print(INTERRUPTED, file=sys.stderr)
+    os._exit(130)
 
 
 def check(args: argparse.Namespace, workspace: Workspace) -> None:
@@ -164,7 +171,8 @@ def _faces(args: argparse.Namespace, workspace: Workspace):
 
 
 def _run_folder(args: argparse.Namespace, workspace: Workspace) -> Path:
-    return user_path(args.save_dir) / args.run if args.save_dir else workspace.run(args.run)
+    name = checked_name(args.run, "run")
+    return user_path(args.save_dir) / name if args.save_dir else workspace.run(args.run)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -214,15 +222,24 @@ def _truth(text: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one step; returns the exit status: 0, or 2 for an input that cannot be used."""
+    """Run one step; returns the exit status: 0, 2 for an input that cannot be used, 130 after an interrupt."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone must not end the work at a "≥"
+            stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(arguments)
     try:
         args.work(args, open_workspace(use_drive=False))
+        return 0
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        said, status = f"error: {error}", 2
+    except KeyboardInterrupt:
+        said, status = INTERRUPTED, 130
+    print(said, file=sys.stderr)  # behind the handlers: bars end their line when the error lets go of them
+    return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if (status := main()) == 130:
+        sys.stdout.flush()
+        os._exit(status)  # sys.exit waits for threads, and ends by the signal itself where it came into an import
+    sys.exit(status)

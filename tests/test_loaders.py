@@ -1,5 +1,14 @@
 """A batch is a function of the seed and the step, whatever the number of workers."""
 
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import types
+from pathlib import Path
+
 import albumentations as A
 import cv2
 import numpy as np
@@ -7,6 +16,7 @@ import pytest
 import torch
 
 from drawn_faces.face import draw_face
+from helpers.data import loaders
 from helpers.data.augment import (
     GROUPS,
     TECHNIQUES,
@@ -17,10 +27,11 @@ from helpers.data.augment import (
     show_technique,
     techniques,
 )
-from helpers.data.loaders import Batch, EpochSampler, plain_loader, train_loader
+from helpers.data.loaders import Batch, EpochSampler, loading, plain_loader, train_loader
 from helpers.data.store import FaceStore
 from helpers.files import InputError
 from helpers.tasks import TASKS
+from helpers.training.loop import fit
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -200,3 +211,86 @@ def test_a_technique_that_goes_too_far_is_marked_and_one_that_does_not_is_not():
     assert features_kept(face, covered, "cutout") < TOO_STRONG
     assert features_kept(face, cv2.GaussianBlur(face, (0, 0), 12), "blur") < TOO_STRONG
     assert features_kept(face, np.full_like(face, 128), "noise") < 0.5
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGBUS, signal.SIGTERM])
+def test_a_loader_process_that_is_killed_is_one_sentence_and_the_run_goes_on_from_its_checkpoint(
+    store, tiny_config, trained, tmp_path, number
+):
+    def kill(done, total):
+        if done == total // 2 + 2:
+            os.kill(multiprocessing.active_children()[0].pid, number)
+
+    config = tiny_config.replace(workers=2)
+    with pytest.raises(InputError, match=r"A loader process was lost \(.*\).*: set workers = 0 and run this") as found:
+        fit(config, store, tmp_path / "run", on_step=kill)
+    assert "\n" not in str(found.value)
+    run = fit(tiny_config, store, tmp_path / "run")
+    assert [row["val_loss"] for row in run.history] == [row["val_loss"] for row in trained.history]
+
+
+def test_a_loader_process_that_is_killed_while_predicting_is_one_sentence(store):
+    with pytest.raises(InputError, match="A loader process was lost"), loading():
+        for _ in plain_loader(store, store.rows("train"), 8, workers=1):
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+
+def test_what_a_loader_process_refuses_arrives_as_the_sentence_that_it_is(store, monkeypatch):
+    def refuse(self, row):
+        raise InputError("The file x is damaged: pack again.")
+
+    monkeypatch.setattr(FaceStore, "image", refuse)
+    for workers in (0, 1):
+        with pytest.raises(InputError, match=r"^The file x is damaged: pack again\.$"), loading():
+            list(plain_loader(store, store.rows("train"), 8, workers))
+
+
+def test_as_many_loader_processes_are_started_as_shared_memory_has_room_for(store, tiny_config, monkeypatch, capsys):
+    rows, side = store.rows("train"), max(store.sides)
+    loaders._say_once.cache_clear()
+    for batches, wanted in ((1e9, 2), (6.5, 2), (5.0, 1), (3.0, 0), (0.0, 0)):
+        free = batches * (128 * side**2 * 3 + loaders._PAGES)
+        monkeypatch.setattr(loaders.shutil, "disk_usage", lambda path, free=free: types.SimpleNamespace(free=free))
+        loader = plain_loader(store, rows, 128, workers=2)
+        assert loader.num_workers == wanted
+        assert plain_loader(store, rows, 128, workers=0).num_workers == 0
+    assert "1 loader processes are started, not 2" in capsys.readouterr().out
+    monkeypatch.setattr(loaders, "_SHARED", Path("/nowhere"))
+    assert plain_loader(store, rows, 128, workers=2).num_workers == 2
+
+
+SMALL = """
+import sys, types
+from pathlib import Path
+from helpers.config import recipe
+from helpers.data import loaders
+from helpers.data.store import FaceStore
+from helpers.files import InputError
+from helpers.training.loop import fit
+
+if sys.argv[3] == "filled later":  # by another program, when the processes are already there
+    loaders.shutil = types.SimpleNamespace(disk_usage=lambda path: types.SimpleNamespace(free=1e12))
+config = recipe("demo", img_size=64, epochs=1, t_0=1, workers=2)
+try:
+    run = fit(config, FaceStore.open(Path(sys.argv[1])), Path(sys.argv[2]))
+    print(len(run.history), "epoch")
+except InputError as error:
+    print("told:", error)
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="a private /dev/shm takes root and unshare"
+)
+@pytest.mark.parametrize(("when", "said"), [("from the start", "1 epoch"), ("filled later", "told: A loader process")])
+def test_a_small_shared_memory_costs_processes_and_is_never_waited_for(store, tmp_path, when, said):
+    (tmp_path / "small.py").write_text(SMALL)
+    inside = ["bash", "-c", 'mount -t tmpfs -o size=700k tmpfs /dev/shm && exec "$@"', "-", sys.executable]
+    command = ["unshare", "--mount", *inside, tmp_path / "small.py", store.folder, tmp_path / "run", when]
+    root = Path(__file__).resolve().parent.parent
+    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONWARNINGS": "ignore"}
+    command = [str(part) for part in command]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+    if "mount:" in done.stderr or "unshare:" in done.stderr:
+        pytest.skip("this container lets nobody mount")
+    assert said in done.stdout and "Traceback" not in done.stderr, done.stdout + done.stderr

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from helpers.config import SAMPLE_FACES, PackConfig
-from helpers.data.sources import OWN, SOURCES, checked_place, is_drawn, load_paths, source_of
+from helpers.data.sources import OWN, SOURCES, checked_place, is_drawn, list_items, load_paths, source_of
 from helpers.files import InputError, user_path
 from helpers.session.progress import Progress, silent
 from helpers.session.workspace import PATHS_FILE
@@ -58,7 +58,7 @@ def fetch_all(
     for name, source in sources.items():
         try:
             place = fetch(name)
-            found = sum(1 for _ in source.list_files(place, knobs or PackConfig()))
+            found = sum(1 for _ in list_items(source, place, knobs or PackConfig()))
         except InputError as error:
             # Named by an earlier call or by hand; drawn faces never stand in for real ones.
             if name in known and not is_drawn(known[name]):

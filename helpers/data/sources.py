@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -136,6 +137,17 @@ def source_of(name: str, place: Path | None = None) -> Source:
     return SOURCES[name]
 
 
+def list_items(source: Source, place: Path, knobs: PackConfig) -> Iterator[Item]:
+    """An item for every file of a dataset; an InputError where a folder does not answer, as on a Drive that is gone."""
+    try:
+        yield from source.list_files(place, knobs)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or place} cannot be listed ({error.strerror}); see that its disk or Drive is there, then "
+            "run this step again: nothing was packed."
+        ) from error
+
+
 def load_paths(path: Path) -> dict[str, Path]:
     """Read ``dataset_paths.json``: an object ``{dataset: folder}``; folders may be relative to the file.
 
@@ -193,7 +205,7 @@ def list_all(name: str, place: Path, knobs: PackConfig) -> list[Item]:
     Raises:
         InputError: the folder has not this dataset's layout, or cannot be listed.
     """
-    items = list(source_of(name, place).list_files(place, knobs))
+    items = list(list_items(source_of(name, place), place, knobs))
     return [*items, *unread(place, items)] if place.is_dir() else items
 
 
@@ -226,8 +238,11 @@ def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = 
     root = os.path.realpath(place if place.is_dir() else place.parent)
     # Threads, since decoding and hashing both let go of the interpreter's lock. Pillow warns of large pictures and odd
     # EXIF blocks; both are judged by read_face, not shown to the user.
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
+        pool = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
         opened = pool.map(partial(_open, root=root, max_side=knobs.max_side), listed)
+        stack.callback(opened.close)  # type: ignore[attr-defined]  # else an interrupt waits for all files
         for done, (item, face) in enumerate(zip(listed, opened, strict=True), start=1):
             file = _name(path_of(item), place)
             if isinstance(item, tuple) or isinstance(face, str):

@@ -18,6 +18,13 @@ from helpers.training.model import Reader
 from helpers.training.predict import load_best
 from helpers.training.pretrained import FACES
 
+_OPSET = 18
+"""The lowest that the exporter itself writes; each later one shuts out a year of runtimes."""
+
+_OLDEST = "1.15.1"
+"""The earliest ONNX Runtime that such files were tried in, five backbones with equal answers; there is none earlier for
+the Python that this project needs."""
+
 
 def export_graph(run: Run) -> Path:
     """Write ``model.onnx`` of the best epoch; it appears only once it has passed onnx's checker.
@@ -34,6 +41,7 @@ def export_graph(run: Run) -> Path:
         run.read_metrics()  # where that is damaged, say so before the work
         best = load_best(run)
         model = _trace(Reader(best).eval(), run.config.model.backbone)
+        model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
         onnx.helper.set_model_props(model, _about(run) | {"weights": fingerprint(best.state_dict())})
         onnx.checker.check_model(model, full_check=True)
         write_file(path, model.SerializeToString())
@@ -65,7 +73,7 @@ def _trace(reader: Reader, backbone: str) -> onnx.ModelProto:
         try:
             program = torch.onnx.export(
                 reader, (example,), dynamo=True, input_names=["faces"], output_names=list(TASKS),
-                dynamic_shapes=(free,), external_data=False, verbose=False,
+                dynamic_shapes=(free,), external_data=False, verbose=False, opset_version=_OPSET,
             )  # fmt: skip
         except torch.onnx.errors.OnnxExporterError as error:
             raise InputError(f"The backbone {backbone!r} cannot be exported to ONNX: {error}.") from error
@@ -91,6 +99,8 @@ def _about(run: Run) -> dict[str, str]:
     """The file's metadata: the classes, the terms of the data, and where the network is from."""
     model, sources = run.config.model, run.manifest["sources"]
     return {
+        "faces": "uint8 RGB, (B, H, W, 3)",
+        "onnxruntime": f"tried from {_OLDEST} on",
         **{name: ",".join(task.classes) or task.unit.strip() for name, task in TASKS.items()},
         "backbone": model.backbone,
         "terms_of_the_data": "; ".join(f"{name}: {source['terms']}" for name, source in sources.items()),

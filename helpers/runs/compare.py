@@ -1,5 +1,6 @@
 """All runs side by side."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +36,8 @@ def runs_table(folder: Path) -> pd.DataFrame:
             continue
         configs[len(lines)] = run.config.flat()
         best = {task.brief + task.unit: results["best"][f"val_{task.key}"] for task in TASKS.values()}
-        lines.append(results | best | {"run": run.title.removeprefix("Run "), "gap": results["best"]["gap"]})
+        line = results | best | {"run": run.title.removeprefix("Run "), "gap": results["best"]["gap"]}
+        lines.append(line | {name: math.nan if line[name] is None else line[name] for name in _SCALES})
     differing = [name for name in next(iter(configs.values()), {}) if len({str(c[name]) for c in configs.values()}) > 1]
     for number, config in configs.items():
         lines[number]["what differs"] = ", ".join(f"{name} {config[name]}" for name in differing)

@@ -19,6 +19,7 @@ from helpers.config import FROM_RUN, TrainConfig, start_of
 from helpers.data.store import FaceStore
 from helpers.files import MAYBE, NUMBER, InputError, read_json, write_file, write_json
 from helpers.runs import checkpoints
+from helpers.session.workspace import checked_name
 from helpers.tasks import TASKS, check_classes
 
 FORMAT = 2
@@ -162,7 +163,7 @@ class Run:
         """
         if start_of(weights) != "run":
             return None
-        earlier = folder.parent / weights.removeprefix(FROM_RUN)
+        earlier = folder.parent / checked_name(weights.removeprefix(FROM_RUN), "run")
         if not cls.exists(earlier):
             known = ", ".join(sorted(path.parent.name for path in folder.parent.glob("*/manifest.json"))) or "none"
             raise InputError(f"The field 'weights' is {weights!r}, but there is no run {earlier}; runs there: {known}.")

@@ -6,7 +6,7 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from helpers.files import InputError
@@ -14,7 +14,7 @@ from helpers.files import InputError
 
 def missing(requirements: Path) -> list[str]:
     """Lines of a requirements file that this environment does not satisfy."""
-    lines = (line.split("#")[0].strip() for line in Path(requirements).read_text().splitlines())
+    lines = (line.split("#")[0].strip() for line in Path(requirements).read_text("utf-8").splitlines())
     return [line for line in lines if line and not _satisfied(Requirement(line))]
 
 
@@ -34,7 +34,7 @@ def pip_arguments(requirements: list[str]) -> str:
     wanted = {canonicalize_name(Requirement(line).name) for line in requirements}
     pins = [f"{name}=={_public(number)}" for name, number in sorted(live.items()) if name not in wanted]
     constraints = Path(tempfile.mkdtemp()) / "live-versions.txt"
-    constraints.write_text("\n".join(pins) + "\n")
+    constraints.write_text("".join(f"{pin}\n" for pin in pins if _is_requirement(pin)), encoding="utf-8")
     return " ".join(map(shlex.quote, ["install", "--constraint", str(constraints), *requirements]))
 
 
@@ -63,6 +63,15 @@ def _public(number: str | None) -> str:
     return (number or "").partition("+")[0]
 
 
+def _is_requirement(line: str) -> bool:
+    """Whether pip understands a line; Debian's versions, such as ``1.1build1``, it refuses together with all others."""
+    try:
+        return bool(Requirement(line))
+    except InvalidRequirement:
+        return False
+
+
 def _satisfied(requirement: Requirement) -> bool:
     version = installed(requirement.name)
-    return version is not None and requirement.specifier.contains(version, prereleases=True)
+    known = version is not None and _is_requirement(f"{requirement.name}=={_public(version)}")
+    return known and requirement.specifier.contains(str(version), prereleases=True)

@@ -55,7 +55,8 @@ def advice(machine: Machine) -> list[str]:
         f"{hot}: that is slower than it could be; ask for another machine if it stays so.": bool(hot),
         f"Only {disk:.1f} GB of disk are free; the datasets and a run need about 5 GB.": disk < 5,
         f"Only {memory:.1f} GB of memory were found; use workers = 1 if the machine swaps.": memory < 8,
-        f"/dev/shm has {shared:.2f} GB; if loading ends in a bus error, set workers = 0.": shared < 0.5,
+        f"/dev/shm has {shared:.2f} GB: fewer loader processes may be started than workers says; if one is lost all "
+        "the same, set workers = 0.": shared < 0.5,
     }
     return [sentence for sentence, applies in sentences.items() if applies]
 

@@ -1,26 +1,44 @@
 """Where files live: a folder on this machine, and on Colab an archive on Drive that outlives the machine.
 
 Drive uploads late, loses renames and may never sync a file that is written again, so work never happens there: a
-finished folder is packed into one file, copied under a new name that holds the time and the hash of its content, and
-read back. The newest copy whose content has its name's hash is the one to restore. Two generations are kept.
+finished folder is packed into one file, copied under a name of its own (see :mod:`helpers.session.copies`), and read
+back. Beside each folder's newest copy the one before is kept. What the work on this machine goes on from is noted in
+the workspace.
 """
 
+import errno
 import hashlib
 import os
 import shutil
 import tarfile
-import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.files import InputError, user_path
+from helpers.files import InputError, user_path, write_file
+from helpers.session.copies import Copy, is_needed, list_copies, pack_folder, step_of, tips, unpack_folder
 from helpers.session.runtime import place
 
 PATHS_FILE = "dataset_paths.json"
 
 _DRIVE = Path("/content/drive")
-_GENERATIONS = 2
+_LONGEST = 80  # bytes; the rest of the 255 of a file's name tells where a copy comes from
+
+
+def checked_name(name: str, what: str) -> str:
+    """The folder that a run or a store of that name has; ``a/b`` is one name, and never that of ``a-b``.
+
+    Raises:
+        InputError: it would lead out of the workspace, be hidden, or not fit on a disk or on Drive.
+    """
+    parts = name.split("/") if isinstance(name, str) else [""]
+    wrong = any(part != part.strip() or part.startswith((".", "~")) or "\\" in part or not part for part in parts)
+    if wrong or not name.isprintable() or len(os.fsencode(quoted := "%2F".join(parts))) > _LONGEST:
+        raise InputError(
+            f"The name of a {what} is {name!r:.60}, but it takes letters, digits, '-', '_' and the like, {_LONGEST} at "
+            "most, and no path: choose another one."
+        )
+    return quoted
 
 
 @dataclass(frozen=True)
@@ -34,7 +52,7 @@ class Workspace:
     folder: Path
     archive: Path | None
     note: str
-    _newest: dict[str, str] = field(default_factory=dict, compare=False, repr=False)  # copy that this session goes on
+    _told: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @property
     def paths_file(self) -> Path:
@@ -43,51 +61,48 @@ class Workspace:
 
     def faces(self, name: str) -> Path:
         """Folder of a packed store."""
-        return self.folder / "faces" / name
+        return self.folder / "faces" / checked_name(name, "store")
 
     def run(self, name: str) -> Path:
         """Folder of a run."""
-        return self.folder / "runs" / name
+        return self.folder / "runs" / checked_name(name, "run")
 
     def save(self, folder: Path) -> None:
         """Put a copy of a folder of the workspace into the archive, verified; does nothing without one.
 
-        Generations before (``*.previous.*``) and damaged files stay here: the archive has its own generations.
+        What is not needed to go on stays here. Where another machine has gone on from the same copy both stay, and the
+        user is told.
 
         Raises:
-            InputError: the archive cannot be written, the copy does not read back as it was, or another session has
-                put a copy there since this one last did or looked.
+            InputError: this machine's disk is full, the archive cannot be written, or the copy does not read back as it
+                was.
         """
         if self.archive is None:
             return
         key = self._key(folder)
-        local = self.folder / f".{key}.tar"
+        local, where = self.folder / f".{key}.tar", "packed on this machine"
         try:
+            pack_folder(folder, local)
+            sha, where = _sha256(local), f"copied to {self.archive}"
             copies = self._copies(key)
-            if copies and copies[0].name > self._newest[key]:  # each would undo the other's work
-                raise InputError(
-                    f"Another session has saved {folder.name} to {self.archive} since this one opened it; end one of "
-                    f"them. To go on with this one, delete {copies[0].name}; what this session did is complete on its "
-                    "machine."
-                )
-            with tarfile.open(local, "w") as tar:
-                tar.add(folder, arcname=".", filter=lambda about: about if _is_needed(folder, about.name) else None)
-            digest = _sha256(local)
-            copy = self.archive / f"{key}.{time.time_ns()}.{digest}.tar"
-            self.archive.mkdir(parents=True, exist_ok=True)
-            self._newest[key] = copy.name  # ours, whatever becomes of it
+            base, same = self._base(key, copies), next((copy for copy in copies if copy.sha == sha), None)
+            made = same if same and self._is_whole(same) else Copy.after(same or base, key, step_of(folder), sha)
             with ExitStack() as undo:
-                undo.callback(copy.unlink, missing_ok=True)
-                shutil.copyfile(local, copy)
-                if _sha256(copy) != digest:
-                    raise OSError(f"{copy.name} did not read back as written")
+                undo.callback(self._remember, key, base)
+                self._remember(key, made)  # before it is there, should a kill come between
+                if made != same:
+                    undo.callback((self.archive / made.name).unlink, missing_ok=True)
+                    self.archive.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(local, self.archive / made.name)
+                    if not self._is_whole(made):
+                        raise OSError(f"{made.name} did not read back as written")
                 undo.pop_all()
-            for old in self._copies(key)[_GENERATIONS:]:
-                old.unlink(missing_ok=True)
+            self._drop_before(made, copies)
+            self._tell_forks(folder, copies, made)
         except OSError as error:
             raise InputError(
-                f"{folder.name} could not be copied to {self.archive} ({error}); it is complete on this machine: free "
-                "some space there or mount Drive again, then run this cell again."
+                f"{folder.name} could not be {where} ({error}); it is complete on this machine: free some space there "
+                "or mount Drive again, then run this cell again."
             ) from error
         finally:
             local.unlink(missing_ok=True)
@@ -95,36 +110,114 @@ class Workspace:
     def restore(self, folder: Path) -> bool:
         """Bring a folder back from the archive unless it is here; returns whether it is here now.
 
-        A damaged copy is passed over for the generation before it.
+        A copy that cannot be read is passed over for the one before. A run on this machine that is behind the archive's
+        and has no steps of its own is put aside for it; where both have gone on, the user is told.
+
+        Raises:
+            InputError: the archive is out of reach, not one copy can be read, or this machine's disk is full.
         """
-        copies = self._copies(self._key(folder))
-        if folder.exists():
-            return True
+        key, here = self._key(folder), any(path.is_file() and is_needed(path) for path in folder.rglob("*"))
+        copies = self._copies(key)
+        base, problems = self._base(key, copies), []
         for copy in copies:
-            if _sha256(copy) == copy.name.split(".")[-2]:
-                partial = folder.with_name(f".{folder.name}.restoring")
-                shutil.rmtree(partial, ignore_errors=True)
-                with tarfile.open(copy) as tar:
-                    tar.extractall(partial, filter="data")
-                partial.rename(folder)
-                return True
-        if not copies:
-            return False
-        names = ", ".join(copy.name for copy in copies)
-        raise InputError(f"The copies of {folder.name} in {self.archive} are damaged; delete {names} and make it anew.")
+            if here and not _is_behind(step_of(folder), base, copy, copies):
+                break
+            try:
+                self._bring(copy, folder, here)
+            except (OSError, tarfile.TarError) as error:
+                if getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                    raise InputError(
+                        f"{folder} could not be written ({error}); free some space on this disk."
+                    ) from None
+                problems.append(f"{copy.name} ({error})")
+                continue
+            here, base = True, copy
+            break
+        if problems and not here:
+            raise InputError(
+                f"The copies of {folder.name} in {self.archive} are damaged or cannot be read: {', '.join(problems)}; "
+                "try again later, or move them elsewhere and make it anew."
+            )
+        if problems:
+            print(f"Passed over, since it cannot be read: {', '.join(problems)}; what is older is used.")
+        self._tell_forks(folder, copies, base)
+        return here
 
-    def _copies(self, key: str) -> list[Path]:
-        """The archive's copies of a folder, newest first; their names hold the time and the SHA-256.
+    def _bring(self, copy: Copy, folder: Path, here: bool) -> None:
+        """Put a copy where the folder belongs, and what is ``here`` of it aside."""
+        assert self.archive
+        key, partial = self._key(folder), folder.with_name(f".{folder.name}.restoring")
+        local, aside = self.folder / f".{key}.tar", folder.with_name(f"{folder.name}.before-{copy.id}")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copyfile(self.archive / copy.name, local)
+            if _sha256(local) != copy.sha:
+                raise OSError("its content is not the one that its name tells")
+            unpack_folder(local, partial)
+            if here:
+                folder.rename(aside)
+                print(f"{folder.name} was behind the archive's and is now {aside}; used is the copy of {copy}.")
+            shutil.rmtree(folder, ignore_errors=True)  # there may be one without a file of worth
+            partial.rename(folder)
+            self._remember(key, copy)
+        finally:
+            local.unlink(missing_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
 
-        The newest one of the first look is the one that this session goes on from.
-        """
-        found = self.archive.glob("*.tar") if self.archive else ()
-        copies = sorted((copy for copy in found if copy.name.rsplit(".", 3)[0] == key), reverse=True)
-        self._newest.setdefault(key, copies[0].name if copies else "")
-        return copies
+    def _is_whole(self, copy: Copy) -> bool:
+        with suppress(OSError):
+            return self.archive is not None and _sha256(self.archive / copy.name) == copy.sha
+        return False
+
+    def _drop_before(self, made: Copy, copies: list[Copy]) -> None:
+        """Delete what ``made`` went on from, but for the newest, and for what another copy went on from."""
+        assert self.archive
+        line = [copy for copy in copies if copy.id in (made.id, *made.parents) and copy != made]
+        needed = {copy.parents[:1] for copy in copies if copy not in line}
+        for copy in line[1:] if line and self._is_whole(line[0]) else ():
+            if (copy.id,) not in needed:
+                (self.archive / copy.name).unlink(missing_ok=True)
+
+    def _tell_forks(self, folder: Path, copies: list[Copy], used: Copy | None) -> None:
+        """Say once where others have gone on, too."""
+        known = (used.id, *used.parents) if used else ()
+        others = {str(copy) for copy in tips(copies) if copy.id not in known}
+        if others - self._told:
+            self._told.update(others)
+            print(
+                f"{folder.name} also went on elsewhere: {'; '.join(sorted(others))}. Here it is at step "
+                f"{step_of(folder)}. Everything is kept. To choose another, move the unwanted copies out of "
+                f"{self.archive} and {folder} to another place, then run this cell again."
+            )
+
+    def _copies(self, key: str) -> list[Copy]:
+        """The archive's copies of a folder, newest first."""
+        try:
+            return list_copies(self.archive, key) if self.archive else []
+        except OSError as error:
+            raise InputError(f"{self.archive} is out of reach ({error}); mount Drive, then run this again.") from error
+
+    def _base(self, key: str, copies: list[Copy]) -> Copy | None:
+        """The copy that the work on this machine goes on from."""
+        with suppress(OSError, ValueError):
+            name = (self.folder / f".{key}.copy").read_text(encoding="utf-8").strip()
+            return next((copy for copy in copies if copy.name == name), Copy.read(name, key))
+        return None
+
+    def _remember(self, key: str, copy: Copy | None) -> None:
+        write_file(self.folder / f".{key}.copy", copy.name if copy else "")
 
     def _key(self, folder: Path) -> str:
-        return "-".join(folder.relative_to(self.folder).parts)
+        kind, *name = folder.relative_to(self.folder).parts
+        return f"{kind}-{checked_name('/'.join(name), 'folder')}"
+
+
+def _is_behind(step: int, base: Copy | None, copy: Copy, copies: list[Copy]) -> bool:
+    """Whether work at ``step``, which went on from ``base``, has no steps of its own and is in the past of ``copy``."""
+    if base and (base in tips(copies) or copy.id in (base.id, *base.parents)):
+        return False
+    return step <= (base.step if base else 0) and step < copy.step
 
 
 def open_workspace(use_drive: bool = True) -> Workspace:
@@ -164,12 +257,6 @@ def _mount_drive() -> str | None:
     except Exception as error:
         return f"Drive was not mounted ({type(error).__name__}: {error})"
     return None if (_DRIVE / "MyDrive").exists() else "Drive was mounted without a MyDrive folder"
-
-
-def _is_needed(folder: Path, name: str) -> bool:
-    """Whether a file of a folder belongs into its copy: no damaged one, and no generation before a whole one."""
-    followed = ".previous." in name and (folder / name.replace(".previous.", ".")).exists()
-    return not followed and ".damaged." not in name
 
 
 def _sha256(path: Path) -> str:

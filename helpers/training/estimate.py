@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from helpers.config import TrainConfig
+from helpers.data.loaders import loading
 from helpers.data.store import FaceStore
 from helpers.files import InputError
 from helpers.runs.run import Run
@@ -103,7 +104,7 @@ def probe(config: TrainConfig, store: FaceStore, progress: Progress = silent) ->
     training = build(config, store, fetch_weights=False)
     sizes = sorted({training.size_of(epoch) for epoch in range(config.schedule.epochs)})
     seconds, each = {}, _WARM_UP + STEPS
-    with computing_with(cpu_threads(training.device)):
+    with computing_with(cpu_threads(training.device)), loading():
         for number, size in enumerate(sizes):
             training.step = config.schedule.head_epochs * training.faces.steps  # where the backbone learns too
             times = [_now(training.device)]

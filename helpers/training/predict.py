@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from helpers.data.loaders import Labels, plain_loader
+from helpers.data.loaders import Labels, loading, plain_loader
 from helpers.data.store import FaceStore
 from helpers.files import InputError
 from helpers.runs.run import Run
@@ -74,13 +74,14 @@ def predict(
     loader = plain_loader(store, rows, BATCH_SIZE, workers)
     done, outputs, mirrored, labels = [], [], [], []
     try:
-        for batch in loader:
-            pixels = model.normalise(batch.to(device).resized(model.img_size))
-            done.append(batch.rows)
-            labels.append(batch.labels)
-            outputs.append(_forward(model, pixels))
-            mirrored += [_forward(model, pixels.flip(3))] if flip else []
-            progress(len(done), len(loader))
+        with loading():
+            for batch in loader:
+                pixels = model.normalise(batch.to(device).resized(model.img_size))
+                done.append(batch.rows)
+                labels.append(batch.labels)
+                outputs.append(_forward(model, pixels))
+                mirrored += [_forward(model, pixels.flip(3))] if flip else []
+                progress(len(done), len(loader))
     finally:
         model.train(training)
     # Batches are grouped by size of face; this brings the rows back into the order in which they were asked for.

@@ -8,6 +8,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
+_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What a launcher sets for each of several processes, all of them."""
+
+_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""What accelerate takes for more than one process too."""
+
 
 def make_accelerator(heads_alone: bool) -> Accelerator:
     """Device and processes of this session. Precision is the step's own affair.
@@ -15,6 +21,9 @@ def make_accelerator(heads_alone: bool) -> Accelerator:
     Args:
         heads_alone: whether there are epochs in which the backbone gets no gradient.
     """
+    if not all(name in os.environ for name in _LAUNCHED):  # left over from something else, and waited for in vain
+        for name in (*_LAUNCHED, *_SIZES):
+            os.environ.pop(name, None)
     cpu = not torch.cuda.is_available()  # Apple's MPS has no float64 to sum losses in
     # Several processes wait for the gradient of every parameter unless they are told to look which ones come.
     options = DistributedDataParallelKwargs(find_unused_parameters=heads_alone)

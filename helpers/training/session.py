@@ -12,7 +12,7 @@ import numpy as np
 
 from helpers.config import TrainConfig
 from helpers.data.augment import techniques
-from helpers.data.loaders import EpochSampler
+from helpers.data.loaders import EpochSampler, loading
 from helpers.data.store import FaceStore
 from helpers.files import InputError, remove
 from helpers.runs import checkpoints
@@ -83,6 +83,7 @@ def training_session(
         stack.enter_context(computing_with(cpu_threads(training.device, training.accelerator.num_processes)))
         stop = stack.enter_context(StopRequest(run))
         session = TrainingSession(training, run, called, stop, save_every)
+        stack.enter_context(loading())
         yield session
         session.close()
 
@@ -232,7 +233,7 @@ class TrainingSession:
         parameters, trainable = parameter_counts(training.model)
         counts = {"training_faces": len(training.faces.train), "validation_faces": len(training.faces.validation)}
         counts |= {"parameters": parameters, "trainable_parameters": trainable}
-        self.run.write_history(minutes=training.seconds / 60, finished=training.finished, **counts)
+        self.run.write_history(step=training.step, minutes=training.seconds / 60, finished=training.finished, **counts)
 
     def close(self) -> None:
         """Write what a stop has left unwritten, and try once more what could not be written.

@@ -44,6 +44,7 @@ print(*problems, *(f"{name}: {place}" for name, place in folders.items()), sep="
 from helpers.data.audit import audit_table, rejects_table
 from helpers.data.store import pack
 
+workspace.restore(workspace.faces(FACES))
 store = pack(folders, workspace.faces(FACES), knobs, progress=lambda name: bar(f"Reading {name}"))
 audit = store.manifest["audit"]
 print(f"{len(store)} faces in {store.folder}", "Terms of the faces:", sep="\n")
