@@ -245,7 +245,7 @@ def test_copies_of_one_picture_are_one_face_to_learn_from(tiny_config, tmp_path)
 def test_faces_whose_labels_all_contradict_each_other_leave_no_store(tmp_path):
     with pytest.raises(InputError, match="Not one face of own is left: the labels of all contradict each other"):
         faces_of(tmp_path, ["happy", "sad"] * 10, ["train"] * 20, alike=True)
-    assert not (tmp_path / "packed").exists()
+    assert not (tmp_path / "packed" / "faces").exists()
 
 
 def test_one_class_alone_is_refused_since_its_100_percent_would_mean_nothing(tiny_config, tmp_path):
@@ -288,9 +288,8 @@ def test_a_run_opened_again_starts_from_its_own_config_and_the_changes_that_are_
 def test_a_damaged_history_is_told_and_comes_back_from_the_checkpoint(store, trained, tmp_path):
     run = Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
     run.history_path.write_bytes(b"\xff garbage\n")
-    with pytest.raises(InputError, match=r"history\.jsonl is damaged .* delete it and train again"):
-        Run.open(run.folder)
-    run.history_path.unlink()
+    with pytest.raises(InputError, match=r"history\.jsonl cannot be read as text .*: train again"):
+        _ = Run.open(run.folder).history
     assert fit(run.config, store, run.folder).history == trained.history
     assert Run.open(run.folder).history == trained.history
 

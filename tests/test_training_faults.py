@@ -310,8 +310,8 @@ def test_after_an_interrupt_in_the_first_epoch_the_next_cells_work(store, tiny_c
 def test_a_changed_config_is_refused_with_the_difference_and_a_run_of_another_version_with_a_sentence(
     store, tiny_config, trained, tmp_path
 ):
-    with pytest.raises(InputError, match=r"another config \(schedule 'restarts' -> 'cosine'; ema 0\.0 -> 0\.99\)"):
-        fit(tiny_config.replace(ema=0.99, schedule="cosine"), store, trained.folder)
+    with pytest.raises(InputError, match=r"another config \(schedule 'cosine' -> 'restarts'; ema 0\.0 -> 0\.99\)"):
+        fit(tiny_config.replace(ema=0.99, schedule="restarts"), store, trained.folder)
     other = Run.start(tmp_path / "run", tiny_config, store)
     checkpoints.save_checkpoint(other.last_path, {"step": 3, "model": {}, "history": []})
     with pytest.raises(InputError, match="were written by another version of this project; start a run under another"):
