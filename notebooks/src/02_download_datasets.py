@@ -22,8 +22,8 @@ FACES = "faces"  # @param {type:"string"}
 # which. They have their own terms, which also bind what you make of them.
 #
 # `OWN_FACES` may name a CSV file of your own with the columns file, emotion, age and gender, any of the labels missing;
-# it lies among or above the images. Emotions and genders are words, ages are years or ranges such as 20-29 or 70+. What a
-# cell leaves open, or says wrongly, costs that label alone. Numbers for a gender mean different things in different
+# it lies among or above the images. Emotions and genders are words, ages are years or ranges such as 20-29 or 70+. What
+# a cell leaves open, or says wrongly, costs that label alone. Numbers for a gender mean different things in different
 # datasets: a column male or is_female says which, or `GENDER_CODES` does. A column subject names the person, who then
 # stays within one split; a column split holds train, validation or test where you have divided the faces yourself.
 

@@ -83,8 +83,8 @@ def _settle_columns(table: Path, rows: list[dict[str, str]]) -> None:
 def _meaning(name: str) -> str:
     """The column of ours that a column looks like; its own name where it looks like none."""
     parts = [name, *re.findall("[a-z]+", name)]
-    found = (meant for word, meant in _MEANING.items() for part in parts
-             if part == word or (len(word) > 5 and word in part) or (word in TASKS and part.startswith(word)))  # fmt: skip
+    found = (meant for word, meant in _MEANING.items() for part in parts if part == word
+             or (len(word) > 5 and word in part) or (word in TASKS and part.startswith(word)))  # fmt: skip
     return next(found, next(iter(difflib.get_close_matches(name, _USED, n=1, cutoff=0.8)), name))
 
 
