@@ -49,7 +49,7 @@ def download(args: argparse.Namespace, workspace: Workspace) -> None:
     print(audit_table(audit).to_string())
     if len(rejects := rejects_table(audit)):
         print("\nLeft out, by reason:\n" + rejects.to_string(index=False))
-    print(f"\n{len(store)} faces are packed in {store.folder}; its manifest.json lists every file that was left out.")
+    print(f"\n{len(store)} faces are packed in {store.folder}; its manifest.json lists all that was left out.")
 
 
 def preview(args: argparse.Namespace, workspace: Workspace) -> None:
@@ -191,7 +191,9 @@ def _parser() -> argparse.ArgumentParser:
         if step is download:
             add("--source", choices=("kaggle", "sample"), default="kaggle", help="sample: drawn faces")
             add("--datasets", nargs="*", help="which datasets (default: all)")
-            add("--own_faces", help="CSV file of your own faces: file, emotion, age, gender", default="")
+            add(
+                "--own_faces", help="CSV file of your own faces: file, emotion, age, gender, subject, split", default=""
+            )
             add("--sample_faces", type=int, default=SAMPLE_FACES, help="how many are drawn (default: %(default)s)")
         else:
             add("--data_paths", help="JSON file {dataset: folder}, here or in the workspace; packs them")

@@ -63,6 +63,23 @@ METHOD_2 = "train --data_paths dataset_paths.json --epochs 100 --batch_size 64 -
 """The document's second method, word for word after the module's name."""
 
 
+def test_a_home_folder_that_no_shell_has_filled_in_is_filled_in_here(
+    workspace, paths_file, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("paths.json", "config.json"):
+        (tmp_path / name).write_text(paths_file.read_text() if name == "paths.json" else '{"epochs": 1}')
+    given = ["--data_paths=~/paths.json", "--config=~/config.json", "--save_dir=~/runs"]
+    assert main(["train", *given, *TINY]) == 0
+    assert (tmp_path / "runs" / "run-1" / "results.json").exists() and not (tmp_path / "~").exists()
+    monkeypatch.setenv("FACE_WORKSPACE", "~/elsewhere")
+    assert main(["runs"]) == 0 and (tmp_path / "elsewhere").is_dir() and not (tmp_path / "~").exists()
+    for arguments in (["--save_dir=~no such user/runs"], ["--data_paths=~no such user/paths.json"]):
+        assert main(["train", *arguments, *TINY]) == 2
+        assert "begins with ~, but there is no such home folder; give the whole path" in capsys.readouterr().err
+
+
 def test_method_2_asks_for_what_the_document_says_and_is_tried_with_little(workspace, capsys):
     given = [*METHOD_2.split(), "--lr", "0.0001", "--img_size", "224", "--save_dir", "out"]
     asked = {"epochs": 100, "batch_size": 64, "backbone": "efficientnet_b2", "patience": 15, "lr": 1e-4}

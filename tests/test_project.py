@@ -204,8 +204,9 @@ def test_parameters_that_repeat_a_fact_agree_with_the_config(books):
     text = json.dumps(books)
     assert f"SAMPLE_FACES = {SAMPLE_FACES}  # @param" in text
     assert json.dumps(f'DATASETS = "{", ".join(SOURCES)}"')[1:-1] in text
-    labels = ", ".join(f'"{name}"' for name in PackConfig.__dataclass_fields__["affectnet_labels"].metadata["choices"])
-    assert json.dumps(f'AFFECTNET_LABELS = "{PackConfig().affectnet_labels}"  # @param [{labels}]')[1:-1] in text
+    for knob in ("affectnet_labels", "gender_codes"):
+        words = ", ".join(f'"{name}"' for name in PackConfig.__dataclass_fields__[knob].metadata["choices"])
+        assert json.dumps(f'{knob.upper()} = "{getattr(PackConfig(), knob)}"  # @param [{words}]')[1:-1] in text
     choices = ", ".join(f'"{name}"' for name in ["auto", *RECIPES])
     assert json.dumps(f"# @param [{choices}]")[1:-1] in text
 

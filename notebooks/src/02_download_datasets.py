@@ -11,6 +11,7 @@ SOURCE = "kaggle"  # @param ["kaggle", "sample"]
 DATASETS = "fer2013, utkface, rafdb, affectnet"  # @param {type:"string"}
 AFFECTNET_LABELS = "agree"  # @param ["agree", "folder", "csv"]
 OWN_FACES = ""  # @param {type:"string"}
+GENDER_CODES = "ask"  # @param ["ask", "0=male 1=female", "0=female 1=male", "1=male 2=female"]
 SAMPLE_FACES = 6000  # @param {type:"integer"}
 FACES = "faces"  # @param {type:"string"}
 
@@ -18,8 +19,13 @@ FACES = "faces"  # @param {type:"string"}
 # ## Get the files
 #
 # The four datasets are public; no key is needed. One that cannot be had does not stop the others: the message says
-# which. They have their own terms, which also bind what you make of them. `OWN_FACES` may name a CSV file of your own
-# with the columns file, emotion, age and gender, any of the labels missing; it lies among or above the images.
+# which. They have their own terms, which also bind what you make of them.
+#
+# `OWN_FACES` may name a CSV file of your own with the columns file, emotion, age and gender, any of the labels missing;
+# it lies among or above the images. Emotions and genders are words, ages are years or ranges such as 20-29 or 70+. What
+# a cell leaves open, or says wrongly, costs that label alone. Numbers for a gender mean different things in different
+# datasets: a column male or is_female says which, or `GENDER_CODES` does. A column subject names the person, who then
+# stays within one split; a column split holds train, validation or test where you have divided the faces yourself.
 
 # %%
 from helpers.config import PackConfig
@@ -27,7 +33,7 @@ from helpers.data.download import fetch_all
 from helpers.data.sources import save_paths
 from helpers.session.progress import bar
 
-knobs = PackConfig(affectnet_labels=AFFECTNET_LABELS)
+knobs = PackConfig(affectnet_labels=AFFECTNET_LABELS, gender_codes=GENDER_CODES)
 options = {"own": OWN_FACES, "knobs": knobs, "drawn": SAMPLE_FACES, "progress": bar("Drawing faces")}
 folders, problems = fetch_all(SOURCE, DATASETS.replace(",", " ").split(), workspace.folder, **options)
 save_paths(workspace.paths_file, folders)
@@ -36,9 +42,9 @@ print(*problems, *(f"{name}: {place}" for name, place in folders.items()), sep="
 # %% [markdown]
 # ## Audit, split and pack
 #
-# A face's split depends only on the hash of its own pixels, so it never moves. Published test sets stay whole. Where
-# copies of one picture stand in two splits, the one in the lower split is left out: otherwise the test would ask what
-# was learned by heart.
+# A face's split depends only on the hash of its own pixels, or of its person where one is named, so it never moves.
+# Published validation and test sets stay whole. Where copies of one picture stand in two splits, the one in the lower
+# split is left out: otherwise the test would ask what was learned by heart.
 
 # %%
 from helpers.data.audit import audit_table, rejects_table
@@ -54,9 +60,10 @@ audit_table(audit)
 # %% [markdown]
 # ## What was left out
 #
-# Nothing is skipped silently: each reason is counted here with a few names, and the store's `manifest.json` lists every
-# file. RAF-DB's images are used where folder and CSV name the same class. AffectNet's two labels often differ, since
-# the CSV's come from another model: `AFFECTNET_LABELS` says which to believe. Contempt is not among the emotions.
+# Nothing is skipped silently: each reason is counted here with a few names, files and single labels apart, and the
+# store's `manifest.json` lists every one. Every file below a dataset's folder is either read or named. RAF-DB's images
+# are used where folder and CSV name the same class. AffectNet's two labels often differ, since the CSV's come from
+# another model: `AFFECTNET_LABELS` says which to believe. Contempt is not among the emotions.
 
 # %%
 rejects_table(audit)

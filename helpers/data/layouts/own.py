@@ -10,7 +10,7 @@ from typing import Any
 
 from helpers.data.layouts.files import PARTS, SPLITS, SURPLUS, Entry, Item, in_order, not_an_image, path_of, read_rows
 from helpers.files import InputError
-from helpers.tasks import AGE, GENDER, LABELS, TASKS, not_known
+from helpers.tasks import GENDER, LABELS, TASKS, not_known
 
 _USED = (*LABELS, "subject", "split")
 
@@ -22,9 +22,6 @@ _LOOKS_LIKE = {
 }  # fmt: skip
 _MEANING = {word: column for column, words in _LOOKS_LIKE.items() for word in (column, *words.split())}
 """Words in the names of columns, and the column that is meant: one left out in silence would be missed."""
-
-_PREFIXES = (AGE.name,)
-"""Words with which a column's name may begin, such as ``agegroup``."""
 
 _FLAGS = {f"{prefix}{name}": name for name in GENDER.classes for prefix in ("", "is_")}
 """Columns that say yes or no to a gender."""
@@ -86,12 +83,8 @@ def _settle_columns(table: Path, rows: list[dict[str, str]]) -> None:
 def _meaning(name: str) -> str:
     """The column of ours that a column looks like; its own name where it looks like none."""
     parts = [name, *re.findall("[a-z]+", name)]
-    found = (
-        meant
-        for word, meant in _MEANING.items()
-        for part in parts
-        if part == word or (len(word) > 5 and word in part) or (word in _PREFIXES and part.startswith(word))
-    )
+    found = (meant for word, meant in _MEANING.items() for part in parts if part == word
+             or (len(word) > 5 and word in part) or (word in TASKS and part.startswith(word)))  # fmt: skip
     return next(found, next(iter(difflib.get_close_matches(name, _USED, n=1, cutoff=0.8)), name))
 
 
