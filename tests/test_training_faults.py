@@ -94,12 +94,16 @@ def test_weights_that_are_no_finite_numbers_are_never_saved(store, tiny_config, 
             with torch.no_grad():
                 next(opened[0].measured.parameters())[0] = float("inf")
 
-    with pytest.raises(InputError, match=r"After step 5 the weights hold what is no finite number .* is kept: lower"):
-        with training_session(tiny_config, store, tmp_path / "run", save_every=0.0, on_step=poison) as session:
-            opened.append(session.training)
-            for batch in session.training.batches():
-                loop_module.train_step(session.training, batch)
-                session.after_step()
+    words = r"After step 5 the weights hold what is no finite number .* is kept: lower"
+    options = {"save_every": 0.0, "on_step": poison}
+    with (
+        pytest.raises(InputError, match=words),
+        training_session(tiny_config, store, tmp_path / "run", **options) as session,
+    ):
+        opened.append(session.training)
+        for batch in session.training.batches():
+            loop_module.train_step(session.training, batch)
+            session.after_step()
     assert load_checkpoint(tmp_path / "run" / Run.LAST)["step"] == 4
     with torch.no_grad():
         assert all(value.isfinite().all() for value in load_checkpoint(tmp_path / "run" / Run.LAST)["model"].values())
