@@ -2,19 +2,27 @@
 
 import json
 import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
+from helpers import plots
 from helpers.__main__ import _parser, _train_config, main
 from helpers.config import RECIPES, recipe
+from helpers.files import InputError
+from helpers.runs.compare import runs_table
 from helpers.runs.run import FORMAT
 from helpers.session import runtime
 from helpers.session.gpu import Gpu
-from helpers.tasks import label_classes
+from helpers.tasks import TASKS, label_classes
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--recipe", "demo", "--img_size", "32", "--epochs", "1", "--batch_size", "32", "--workers", "0"]
@@ -40,7 +48,10 @@ def test_every_step_runs_in_order_from_the_paths_of_four_folders(workspace, path
     assert main(["evaluate"]) == 0
     assert main(["export"]) == 0
     run = workspace / "runs" / "run-1"
-    assert (run / "model.onnx").exists()
+    model = onnx.load(run / "model.onnx")
+    about = {each.key: each.value for each in model.metadata_props}
+    assert (model.ir_version, model.opset_import[0].version) == (8, 18), "what ONNX Runtime reads since 1.14"
+    assert "RGB" in about["faces"] and about["onnxruntime"] == "tried from 1.15.1 on"
     assert {path.stem for path in (workspace / "preview").iterdir()} == {"class_balance", *(
         f"augmentation_{group}" for group in ("geometric", "colour", "noise", "blur", "cutout"))}  # fmt: skip
     metrics = json.loads((run / "metrics.json").read_text())
@@ -267,3 +278,115 @@ def test_kaggle_s_refusal_of_one_dataset_leaves_the_other_usable(
 
     monkeypatch.setattr(kagglehub, "dataset_download", nothing)
     assert main(["download"]) == 2 and "did not deliver msambare/fer2013" in capsys.readouterr().err
+
+
+def interrupted(arguments: list[str], workspace: Path, after: float, **environment) -> subprocess.CompletedProcess:
+    """A step that gets Ctrl-C, as a terminal sends it: to the process and all that it has started."""
+    command = [sys.executable, "-W", "ignore", "-m", "helpers", *arguments]
+    environment = os.environ | {"FACE_WORKSPACE": str(workspace), "OMP_NUM_THREADS": "1"} | environment
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    if after:
+        time.sleep(after)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def test_an_interrupt_at_any_moment_is_one_line_and_leaves_nothing_half_written(trained, store, tmp_path):
+    draws, cut = random.Random(4), 0
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "faces").mkdir()
+    shutil.copytree(trained.folder, tmp_path / "runs" / "run-1")
+    shutil.copytree(store.folder, tmp_path / "faces" / "faces")
+    new = ["--faces", "new", "--sample_faces", "900"]
+    for arguments in (["download", "--source", "sample", *new], ["preview"], ["evaluate"], ["export"]):
+        for longest in (2.0, 8.0):
+            found = interrupted(arguments, tmp_path, draws.uniform(0.5, longest))
+            assert found.returncode in (0, 130) and "Traceback" not in found.stdout + found.stderr, found
+            if found.returncode:
+                cut += 1
+                assert found.stderr.splitlines()[-1].startswith("interrupted: what is complete is kept"), found.stderr
+            left = [path for path in tmp_path.rglob("*") if path.name.startswith(".") and path.name != ".claim"]
+            assert not left, (arguments, left)
+    assert cut >= 4, "most of them were cut"
+
+
+def test_an_interrupt_while_libraries_are_loaded_is_one_line(tmp_path):
+    (tmp_path / "pynvml.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    found = interrupted(["check"], tmp_path, 0, PYTHONPATH=str(tmp_path))
+    assert found.returncode == 130 and found.stderr.startswith("interrupted: ") and found.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["class_balance", "faces"])
+def test_an_interrupt_while_figures_are_written_leaves_no_part_of_one_and_a_full_disk_is_told(tmp_path, name):
+    class Torn(plots.Picture):
+        error: BaseException
+
+        def savefig(self, path, **options):
+            Path(path).write_bytes(b"torn")
+            raise self.error
+
+    figure = Torn()
+    for error, told in ((KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), InputError)):
+        figure.error = error
+        with pytest.raises(told):
+            plots.save_all({name: figure}, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0",
+                         "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "latin-1"}])  # fmt: skip
+def test_output_that_knows_few_letters_does_not_end_the_work(trained, tmp_path, environment):
+    code = """
+from helpers import __main__ as line
+from helpers.evaluation.verdict import verdict, verdict_table
+
+def check(args, workspace):
+    print(verdict_table(verdict({}, False)).to_string(), chr(0x2265))
+
+line.check = check
+line.main(["check"])
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")} | environment
+    environment |= {"FACE_WORKSPACE": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, env=environment, capture_output=True)
+    assert found.returncode == 0 and b"\\u2265" in found.stdout, found.stderr
+
+
+def test_a_run_s_name_is_drawn_as_it_is_written(trained):
+    for name in ("$x^$", "$\\frac{$", "a_b^c", "$"):
+        figures = [plots.curves(trained.history, f"Run {name}"), plots.class_balance({"own": trained_audit()}, name)]
+        figures.append(plots.faces([np.zeros((8, 8, 3), np.uint8)], [name], title=name))
+        for figure in figures:
+            assert figure._repr_png_().startswith(b"\x89PNG") and name in figure.get_suptitle()
+
+
+def trained_audit() -> dict:
+    counts = {"train": {"a": 1}, "validation": {"a": 1}, "test": {"a": 1}}
+    return {task: counts for task in TASKS}
+
+
+BROKEN = ["", "{", "[]", "{}", "null", '{"best": null}', '{"best": [], "epochs": 1}', '{"best": {}, "epochs": 2}',
+          "9" * 5000, "WHOLE minutes soon", "WHOLE minutes 1e999", "WHOLE epochs NaN", "WHOLE epochs many",
+          "WHOLE best 3", "WHOLE finished"]  # fmt: skip
+
+
+def test_one_broken_result_is_listed_with_its_reason_and_hides_no_other_run(trained, tmp_path):
+    whole = json.loads(trained.results_path.read_text())
+    for number, content in enumerate(BROKEN):
+        run = shutil.copytree(trained.folder, tmp_path / f"broken-{number:02}")
+        if content.startswith("WHOLE"):
+            name, *value = content.split()[1:]
+            content = json.dumps({key: each for key, each in whole.items() if key != name})
+            for each in value:
+                content = content[:-1] + f', "{name}": {each if each[0] in "1N3" else json.dumps(each)}' + "}"
+        (run / "results.json").write_text(content)
+    shutil.copytree(trained.folder, tmp_path / "good")
+    table = runs_table(tmp_path)
+    good = table[table["run"] == "good (drawn faces)"].iloc[0]
+    assert good["epochs"] == 2 and good["emotion %"] >= 0 and len(table) == len(BROKEN) + 1
+    told = table[table["run"].str.startswith("broken")]
+    # A number too large for JSON's reader of floats is infinity, which is shown as what it is.
+    assert (told["what differs"].str.contains("results.json") | (told["run"] == "broken-10 (drawn faces)")).all(), told

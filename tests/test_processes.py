@@ -162,3 +162,11 @@ def test_several_processes_do_not_pack_the_same_store_at_once(monkeypatch, tmp_p
     monkeypatch.setenv("FACE_WORKSPACE", str(tmp_path))
     assert main(["train", "--data_paths", "paths.json", "--recipe", "demo"]) == 2
     assert "Several processes cannot pack at once; run python -m helpers preview" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", [{"WORLD_SIZE": "2"}, {"RANK": "0"}, {"RANK": "1", "WORLD_SIZE": "4"},
+                                  {"PMI_SIZE": "8"}, {"LOCAL_RANK": "0", "MASTER_ADDR": "node7"}])  # fmt: skip
+def test_what_another_launcher_has_left_in_the_environment_is_not_waited_for(left):
+    code = "from helpers.training.processes import make_accelerator; "
+    code += "print(make_accelerator(False).num_processes, 'process')"
+    assert call([sys.executable, "-W", "ignore", "-c", code], **left).startswith("1 process")

@@ -296,3 +296,21 @@ def test_the_time_left_of_resumed_work_does_not_count_what_was_done_before(monke
     for done in (901, 902, 1000):
         show(done, 1000)
     assert (made[0].initial, made[0].n, made[0].total) == (901, 1000, 1000) and len(made) == 1
+
+
+def test_versions_that_pip_does_not_understand_are_no_constraints_and_hold_nothing_up(tmp_path, monkeypatch):
+    for name, number in (
+        ("debian", "1.1build1"),
+        ("odd name", "1.0"),
+        ("unknown", "0.0.0-unknown-x"),
+        ("good", "1.0+cu1"),
+    ):
+        folder = tmp_path / "site" / f"{name.replace(' ', '_')}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), *sys.path])
+    pins = Path(install.pip_arguments(["x"]).split()[2]).read_text().splitlines()
+    assert "good==1.0" in pins and not [pin for pin in pins if pin.startswith(("debian", "odd", "unknown"))]
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("debian>=1\ngood>=1\n")
+    assert install.missing(requirements) == ["debian>=1"]
