@@ -69,14 +69,14 @@ class Read:
     Attributes:
         dataset: its name.
         table: one row per usable image (see SCHEMA).
-        hashes, thumbnails: what twins are told by, in the rows' order (see :mod:`helpers.data.twins`).
+        outlines, thumbnails: what twins are told by, in the rows' order (see :mod:`helpers.data.twins`).
         sides: the faces' longer sides in pixels.
         rejects: (name, reason) of what cannot be used.
     """
 
     dataset: str
     table: pa.Table
-    hashes: np.ndarray
+    outlines: np.ndarray
     thumbnails: np.ndarray
     sides: np.ndarray
     rejects: list[tuple[str, str]]
@@ -221,8 +221,8 @@ def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = 
         why = "".join(f" The most frequent reason: {reason}." for reason, _ in reasons)
         raise InputError(f"{place} holds no usable image of {name}: {len(rejects)} files, all rejected.{why}")
     columns = [pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
-    hashes, thumbnails = (np.stack(column) for column in zip(*likenesses, strict=True))
-    return Read(name, pa.Table.from_arrays(columns, schema=SCHEMA), hashes, thumbnails, np.array(sides), rejects)
+    outlines, thumbnails = (np.stack(column) for column in zip(*likenesses, strict=True))
+    return Read(name, pa.Table.from_arrays(columns, schema=SCHEMA), outlines, thumbnails, np.array(sides), rejects)
 
 
 def _name(path: Path, place: Path) -> str:

@@ -20,12 +20,12 @@ from helpers.config import PackConfig
 from helpers.data.audit import LABEL_COLUMNS, audit
 from helpers.data.images import decode, read_face
 from helpers.data.sources import SCHEMA, fingerprint, read_source
-from helpers.data.twins import twin_groups
+from helpers.data.twins import near_pairs, twin_groups
 from helpers.files import InputError, read_json
 from helpers.session.progress import silent
 from helpers.tasks import LABELS, TASKS, check_classes, label_classes
 
-FORMAT = 5
+FORMAT = 6
 """Raised when what is written, or how rows are split, changes: an older store is then packed again."""
 
 _FILE_BYTES = 480_000_000  # a file on Drive is best at most 512 MB; the rest is room for the other columns
@@ -65,8 +65,16 @@ def pack(
     reads = [read_source(name, place, knobs, progress(name)) for name, place in folders.items()]
     table = pa.concat_tables([read.table for read in reads])
     faces = table.drop_columns("image").to_pandas()
-    hashes, thumbnails = (np.concatenate([getattr(read, name) for read in reads]) for name in ("hashes", "thumbnails"))
-    kept, report = audit(faces, twin_groups(faces["sha"].to_numpy(), hashes, thumbnails))
+    outlines, thumbnails = (
+        np.concatenate([getattr(read, name) for read in reads]) for name in ("outlines", "thumbnails")
+    )
+    twins = twin_groups(faces["sha"].to_numpy(), outlines, thumbnails)
+    kept, report = audit(faces, twins, near_pairs(twins, outlines))
+    if not (kept["split"] == "train").any() and any("train" in found["emptied"] for found in report.values()):
+        raise InputError(
+            f"No face is left to train on: of {len(faces)}, all that were meant for training are copies of faces in "
+            "the validation or test split (frames that differ by noise alone are copies); add different pictures."
+        )
     for read in reads:
         report[read.dataset] |= {"rejected": read.reasons(), "rejected_files": read.rejects}
     sides, counts = np.unique(np.concatenate([read.sides for read in reads])[kept.index], return_counts=True)
@@ -202,11 +210,11 @@ def _identity(faces: pd.DataFrame) -> str:
 
 
 def _with_labels(table: pa.Table, kept: pd.DataFrame) -> pa.Table:
-    """``table`` with the split and labels that the audit settled on."""
+    """``table`` with the split and labels that the audit settled on, and whether a test face was published twice."""
     for column in ("split", *LABEL_COLUMNS):
         number, kind = SCHEMA.get_field_index(column), SCHEMA.field(column)
         table = table.set_column(number, kind, pa.array(kept[column].to_numpy(), kind.type, from_pandas=False))
-    return table
+    return table.append_column(pa.field("copied", pa.bool_(), nullable=False), pa.array(kept["copied"].to_numpy()))
 
 
 def write_files(table: pa.Table, folder: Path) -> dict[str, dict]:
@@ -215,7 +223,7 @@ def write_files(table: pa.Table, folder: Path) -> dict[str, dict]:
     files: dict[str, dict] = {}
     while batches:
         path = folder / f"faces-{len(files):03d}.arrow"
-        with pa.ipc.new_file(str(path), SCHEMA) as writer:
+        with pa.ipc.new_file(str(path), table.schema) as writer:
             while batches and path.stat().st_size <= _FILE_BYTES:
                 writer.write_batch(batches.popleft())
         with open(path, "rb") as file:
