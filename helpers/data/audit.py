@@ -1,7 +1,8 @@
 """Splits that do not move, and nothing that stands on both sides of one.
 
 A row's split depends only on the hash of its own pixels, or of its person, so it stays where it is when data is added,
-renamed or reordered. Twins (see :mod:`helpers.data.twins`) never stand in two splits, within or across datasets.
+renamed or reordered. Twins (copies of one picture, see :mod:`helpers.data.twins`) never stand in two splits, within or
+across datasets, and are the only faces whose labels are settled with one another.
 """
 
 import hashlib
@@ -43,20 +44,26 @@ def split_keys(faces: pd.DataFrame) -> pd.Series:
     return persons.map(hashes).fillna(faces["sha"])
 
 
-def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.DataFrame, dict[str, dict]]:
+def audit(
+    faces: pd.DataFrame, twins: np.ndarray | None = None, near: np.ndarray | None = None
+) -> tuple[pd.DataFrame, dict[str, dict]]:
     """Split the rows, leave out twins and rows without a label, and settle conflicting labels.
 
     Args:
         faces: the table of faces without its images; ``split`` is the published one.
         twins: the group of each row, int (N,); None means that rows with the same pixels are twins.
+        near: pairs of rows that are much alike but no twins, int (P, 2); they are counted and stay where they are.
 
     Returns:
-        The rows that stay, with the index of ``faces``, their final ``split`` and labels; and per dataset what was
-        found and done, in numbers that JSON can hold.
+        The rows that stay, with the index of ``faces``, their final ``split`` and labels, and ``copied``: whether a row
+        of a published test set has a twin in the training set published with it. And per dataset what was found and
+        done, in numbers that JSON can hold.
     """
     faces = faces.assign(twins=faces["sha"] if twins is None else twins)
     published = faces["split"].astype(object).where(faces["split"].notna(), None)
     faces["split"] = [split_of(key, split) for key, split in zip(split_keys(faces), published, strict=True)]
+    both = (published == "train").groupby([faces["dataset"], faces["twins"]]).transform("any")
+    faces["copied"] = both & (published == "test")
     rank = faces["split"].map(SPLITS.index)
     highest = rank.groupby(faces["twins"]).transform("max")
     kept = faces[rank == highest]
@@ -66,6 +73,8 @@ def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.Data
     before = faces.loc[settled.index, LABEL_COLUMNS].fillna(UNKNOWN)
     relabelled = (settled[LABEL_COLUMNS].fillna(UNKNOWN) != before).any(axis=1)
 
+    pairs = faces["twins"].to_numpy()[np.zeros((0, 2), int) if near is None else near]
+    alike, across = _near(settled[labelled], pairs)
     report = {}
     for name in faces["dataset"].unique():
         own, mine = faces["dataset"] == name, settled["dataset"] == name
@@ -76,11 +85,14 @@ def audit(faces: pd.DataFrame, twins: np.ndarray | None = None) -> tuple[pd.Data
             "identical": _repeated(faces, own, "sha"),
             "twins": _repeated(faces, own, "twins"),
             "examples": _examples(faces[own]),
+            "near": {"faces": int((alike & mine).sum()), "across": int((across & mine).sum())},
+            "copied": int(left["copied"].sum()),
             "left_out_twin_in_test": int((lower & (highest == SPLITS.index("test"))).sum()),
             "left_out_twin_in_validation": int((lower & (highest == SPLITS.index("validation"))).sum()),
             "left_out_without_label": int((mine & ~labelled).sum()),
             "relabelled": int((mine & relabelled).sum()),
             "splits": {split: int((left["split"] == split).sum()) for split in SPLITS},
+            "emptied": [split for split in SPLITS if split in set(faces["split"][own]) - set(kept["split"][own])],
             "persons": left.groupby("split")["subject"].nunique().to_dict() if "subject" in left else {},
             "furthest": {split: _furthest(classes, split) for split in SPLITS},
             **classes,
@@ -101,6 +113,15 @@ def _repeated(faces: pd.DataFrame, own: pd.Series, key: str) -> dict[str, int]:
         "largest": int(groups[repeated].value_counts().max()) if repeated.any() else 0,
         "leaked": int((own & test & groups.isin(set(groups[~test]))).sum()),
     }
+
+
+def _near(faces: pd.DataFrame, pairs: np.ndarray) -> tuple[pd.Series, pd.Series]:
+    """Rows whose group is in one of the pairs of groups, (P, 2), and those of which the other is in a lower split."""
+    rank = faces["split"].map(SPLITS.index).groupby(faces["twins"]).first()
+    pairs = pairs[np.isin(pairs, rank.index).all(axis=1)]
+    ranks = rank.loc[pairs.ravel()].to_numpy().reshape(-1, 2)
+    higher = pairs[ranks > ranks[:, ::-1]]
+    return faces["twins"].isin(pairs.ravel()), faces["twins"].isin(higher)
 
 
 def _examples(faces: pd.DataFrame, most: int = 4) -> list[list[dict]]:
@@ -185,7 +206,7 @@ def _lines(found: dict) -> dict[str, object]:
         "groups of identical faces": identical["groups"],
         "  of these with conflicting labels": identical["conflicting"],
         "  test faces that also stand in training": identical["leaked"],
-        "groups of twins (identical or near)": twins["groups"],
+        "groups of twins (identical, saved again, cropped a little)": twins["groups"],
         "  of these with conflicting labels ": twins["conflicting"],
         "  test faces that also stand in training ": twins["leaked"],
         "left out: twin in the test split": found["left_out_twin_in_test"],
@@ -194,6 +215,10 @@ def _lines(found: dict) -> dict[str, object]:
         "labels settled by their twins": found["relabelled"],
         **{f"{split} faces": found["splits"][split] for split in SPLITS},
         **{f"{split} persons": found["persons"].get(split, 0) for split in SPLITS if any(found["persons"].values())},
+        "test faces with a twin in the training set published with them": found["copied"],
+        "faces much like another that is no twin": found["near"]["faces"],
+        "  of these in a higher split than the other": found["near"]["across"],
+        "splits left empty, since their faces were twins": ", ".join(found["emptied"]) or "none",
     }
     for split in SPLITS[1:]:
         one = found["furthest"][split]

@@ -38,13 +38,13 @@ class Face:
     Attributes:
         encoded: JPEG or PNG bytes that decode to upright RGB or grey.
         sha: SHA-256 of the RGB pixels.
-        likeness: difference hash and thumbnail, see :func:`helpers.data.twins.likeness`.
+        likeness: outline and thumbnail, see :func:`helpers.data.twins.likeness`.
         height, width: of the encoded picture, in pixels.
     """
 
     encoded: bytes
     sha: str
-    likeness: tuple[np.uint64, np.ndarray]
+    likeness: tuple[np.ndarray, np.ndarray]
     height: int
     width: int
 

@@ -70,7 +70,7 @@ class Read:
     Attributes:
         dataset: its name.
         table: one row per usable image (see SCHEMA).
-        hashes, thumbnails: what twins are told by, in the rows' order (see :mod:`helpers.data.twins`).
+        outlines, thumbnails: what twins are told by, in the rows' order (see :mod:`helpers.data.twins`).
         sides: the faces' longer sides in pixels.
         rejects: (name, reason) of what cannot be used.
         unknown: (name, reason) of labels that were given and are not known, of faces that are used.
@@ -78,7 +78,7 @@ class Read:
 
     dataset: str
     table: pa.Table
-    hashes: np.ndarray
+    outlines: np.ndarray
     thumbnails: np.ndarray
     sides: np.ndarray
     rejects: list[tuple[str, str]]
@@ -261,9 +261,9 @@ def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = 
         why = "".join(f" The most frequent reason: {reason}." for reason, _ in reasons)
         raise InputError(f"{place} holds no usable image of {name}: {len(rejects)} files, all rejected.{why}")
     columns = [pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
-    hashes, thumbnails = (np.stack(column) for column in zip(*likenesses, strict=True))
+    outlines, thumbnails = (np.stack(column) for column in zip(*likenesses, strict=True))
     return Read(
-        name, pa.Table.from_arrays(columns, schema=SCHEMA), hashes, thumbnails, np.array(sides), rejects, unknown
+        name, pa.Table.from_arrays(columns, schema=SCHEMA), outlines, thumbnails, np.array(sides), rejects, unknown
     )
 
 

@@ -20,7 +20,7 @@ from helpers.config import PackConfig
 from helpers.data.audit import LABEL_COLUMNS, audit
 from helpers.data.images import decode, read_face
 from helpers.data.sources import SCHEMA, fingerprint, read_source
-from helpers.data.twins import twin_groups
+from helpers.data.twins import near_pairs, twin_groups
 from helpers.files import InputError, only_writer, read_json, remove, to_json, whole, write_json
 from helpers.session.progress import silent
 from helpers.tasks import LABELS, TASKS, check_classes, label_classes
@@ -89,12 +89,20 @@ def _pack(folders: dict[str, Path], folder: Path, knobs: PackConfig, progress: C
     reads = [read_source(name, place, knobs, progress(name)) for name, place in folders.items()]
     table = pa.concat_tables([read.table for read in reads])
     faces = table.drop_columns("image").to_pandas()
-    hashes, thumbnails = (np.concatenate([getattr(read, name) for read in reads]) for name in ("hashes", "thumbnails"))
-    kept, report = audit(faces, twin_groups(faces["sha"].to_numpy(), hashes, thumbnails))
+    outlines, thumbnails = (
+        np.concatenate([getattr(read, name) for read in reads]) for name in ("outlines", "thumbnails")
+    )
+    twins = twin_groups(faces["sha"].to_numpy(), outlines, thumbnails)
+    kept, report = audit(faces, twins, near_pairs(twins, outlines))
     for read in reads:
         report[read.dataset] |= read.left_out()
     if kept.empty:
         raise InputError(f"Not one face of {', '.join(folders)} is left: the labels of all contradict each other.")
+    if not (kept["split"] == "train").any() and any("train" in found["emptied"] for found in report.values()):
+        raise InputError(
+            f"No face is left to train on: of {len(faces)}, all that were meant for training are copies of faces in "
+            "the validation or test split (frames that differ by noise alone are copies); add different pictures."
+        )
     sides, counts = np.unique(np.concatenate([read.sides for read in reads])[kept.index], return_counts=True)
     manifest = {"format": FORMAT, "rows": len(kept), "identity": _identity(kept), **asked}
     manifest["sides"] = dict(zip(sides.tolist(), counts.tolist(), strict=True))
@@ -154,7 +162,7 @@ class FaceStore:
         check_classes(manifest["classes"], f"The store {folder}")
         _check_files(folder, manifest["files"])
         files = [pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all() for name in manifest["files"]]
-        table = pa.concat_tables([SCHEMA.empty_table(), *files])
+        table = pa.concat_tables([SCHEMA.empty_table(), *files], promote_options="default")
         if len(table) != manifest["rows"]:
             raise InputError(f"The files of {folder} hold {len(table)} rows, not {manifest['rows']}; {_MEND}.")
         return cls(folder, manifest, table)
@@ -226,11 +234,11 @@ def _identity(faces: pd.DataFrame) -> str:
 
 
 def _with_labels(table: pa.Table, kept: pd.DataFrame) -> pa.Table:
-    """``table`` with the split and labels that the audit settled on."""
+    """``table`` with the split and labels that the audit settled on, and whether a test face was published twice."""
     for column in ("split", *LABEL_COLUMNS):
         number, kind = SCHEMA.get_field_index(column), SCHEMA.field(column)
         table = table.set_column(number, kind, pa.array(kept[column].to_numpy(), kind.type, from_pandas=False))
-    return table
+    return table.append_column(pa.field("copied", pa.bool_(), nullable=False), pa.array(kept["copied"].to_numpy()))
 
 
 def write_files(table: pa.Table, folder: Path) -> dict[str, dict]:
@@ -239,7 +247,7 @@ def write_files(table: pa.Table, folder: Path) -> dict[str, dict]:
     files: dict[str, dict] = {}
     while batches:
         path = folder / f"faces-{len(files):03d}.arrow"
-        with pa.ipc.new_file(str(path), SCHEMA) as writer:
+        with pa.ipc.new_file(str(path), table.schema) as writer:
             while batches and path.stat().st_size <= _FILE_BYTES:
                 writer.write_batch(batches.popleft())
         files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
