@@ -141,7 +141,7 @@ def _laid_upon_each_other(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarra
     corners = np.array([(x, y, 1) for x in (0, SIDE - 1) for y in (0, SIDE - 1)], np.float32).T
     if agree < _AGREE or np.abs(warp @ corners - corners[:2]).max() > _SHIFT * SIDE:
         return None
-    if np.linalg.det(np.asarray(warp)[:, :2]) > 1:
+    if np.linalg.det(np.asarray(warp, np.float64)[:, :2]) > 1:
         one, other, warp = other, one, cv2.invertAffineTransform(warp)
     how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(one, warp, (SIDE, SIDE), flags=how, borderMode=cv2.BORDER_REPLICATE), other
