@@ -114,7 +114,8 @@ def exchanged(pixels: Picture, other: Picture, place: str, way: str) -> Picture:
 def groups_of(pictures: list[Picture]) -> np.ndarray:
     """The group of each picture."""
     outlines, thumbnails = (np.stack(part) for part in zip(*map(likeness, pictures), strict=True))
-    return twin_groups(np.arange(len(pictures)), outlines, thumbnails)
+    # As with hashes for names, it is chance which of two comes first.
+    return twin_groups(np.random.default_rng(0).permutation(len(pictures)), outlines, thumbnails)
 
 
 def chosen(store: FaceStore, most: int, half: str) -> dict[str, list[Picture]]:

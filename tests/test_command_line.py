@@ -56,8 +56,9 @@ def test_every_step_runs_in_order_from_the_paths_of_four_folders(workspace, path
         f"augmentation_{group}" for group in ("geometric", "colour", "noise", "blur", "cutout"))}  # fmt: skip
     metrics = json.loads((run / "metrics.json").read_text())
     assert set(metrics) - {"checksum"} == {"evaluation", "export"}
-    assert set(metrics["evaluation"]) == {"train", "validation", "test", "gap"}
-    assert set(metrics["export"]) == {"difference", "agreement", "milliseconds", "bytes"}
+    assert metrics["evaluation"]["weights"] == metrics["export"]["weights"] == about["weights"]
+    assert set(metrics["evaluation"]) == {"train", "validation", "test", "gap", "weights"}
+    assert set(metrics["export"]) == {"difference", "agreement", "milliseconds", "bytes", "weights"}
     assert {path.stem for path in (run / "figures").iterdir()} == {"curves", "age", *(
         f"{kind}_{task}" for kind in ("confusion", "classes") for task in ("emotion", "gender"))}  # fmt: skip
     printed = capsys.readouterr().out
