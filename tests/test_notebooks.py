@@ -52,8 +52,8 @@ def test_every_notebook_runs_and_leaves_what_it_promises(executed):
     ):
         assert (run / name).stat().st_size > 0, name
     metrics = json.loads((run / "metrics.json").read_text())
-    assert set(metrics["evaluation"]) == {"train", "validation", "test", "gap"}
-    assert set(metrics["export"]) == {"difference", "agreement", "milliseconds", "bytes"}
+    assert set(metrics["evaluation"]) == {"train", "validation", "test", "gap", "weights"}
+    assert set(metrics["export"]) == {"difference", "agreement", "milliseconds", "bytes", "weights"}
 
 
 def test_every_result_is_also_drawn(executed):
