@@ -17,7 +17,7 @@ from helpers.data.layouts.affectnet import list_affectnet
 from helpers.data.layouts.files import TABLE, Entry, not_an_image
 from helpers.data.layouts.own import list_own
 from helpers.data.layouts.rafdb import list_rafdb
-from helpers.data.sources import fingerprint, load_paths, read_source
+from helpers.data.sources import fingerprint, list_all, load_paths, read_source
 from helpers.data.store import pack
 from helpers.files import InputError
 from helpers.tasks import EMOTION, EMOTIONS, GENDER, RACES
@@ -322,9 +322,9 @@ def test_own_faces_are_packed_beside_a_dataset_and_again_when_a_label_changes(tm
     folders = load_paths(tmp_path / "paths.json")
     store = pack(folders, tmp_path / "faces")
     assert store.faces.groupby("dataset").size().to_dict() == {"kdef": 4, "rafdb": 14}
-    before = fingerprint(folders, PackConfig())
+    before = fingerprint("kdef", table, list_all("kdef", table, PackConfig()))
     table.write_text(table.read_text().replace("sad", "happy", 1))
-    assert fingerprint(folders, PackConfig())["kdef"] != before["kdef"]
+    assert fingerprint("kdef", table, list_all("kdef", table, PackConfig())) != before
 
 
 def test_columns_and_files_may_be_written_as_other_programs_write_them(tmp_path):
@@ -541,8 +541,11 @@ def test_a_name_that_no_file_can_have_costs_only_its_row(tmp_path, rafdb, affect
         with open(path, "a") as file:
             file.writelines(row.format(name) for name in names)
     folders = {"mine": table, "rafdb": rafdb, "affectnet": affectnet}
-    fingerprint(folders, PackConfig())
-    counts = {name: read_source(name, place, PackConfig()).table.num_rows for name, place in folders.items()}
+    counts = {}
+    for name, place in folders.items():
+        listed = list_all(name, place, PackConfig())
+        fingerprint(name, place, listed)
+        counts[name] = read_source(name, place, PackConfig(), listed=listed).table.num_rows
     assert counts == {"mine": 1, "rafdb": 14, "affectnet": 7}
 
 

@@ -27,8 +27,9 @@ from helpers.data.augment import (
     show_technique,
     techniques,
 )
-from helpers.data.loaders import Batch, EpochSampler, loading, plain_loader, train_loader
+from helpers.data.loaders import Batch, EpochSampler, plain_loader, train_loader
 from helpers.data.store import FaceStore
+from helpers.data.workers import loading
 from helpers.files import InputError
 from helpers.tasks import TASKS
 from helpers.training.loop import fit
@@ -255,7 +256,7 @@ def test_as_many_loader_processes_are_started_as_shared_memory_has_room_for(stor
         assert loader.num_workers == wanted
         assert plain_loader(store, rows, 128, workers=0).num_workers == 0
     assert "1 loader processes are started, not 2" in capsys.readouterr().out
-    monkeypatch.setattr(loaders, "_SHARED", Path("/nowhere"))
+    monkeypatch.setattr(loaders, "SHARED", Path("/nowhere"))
     assert plain_loader(store, rows, 128, workers=2).num_workers == 2
 
 

@@ -21,7 +21,7 @@ from helpers.data.augment import TECHNIQUES, Augmenter
 from helpers.data.images import RejectedImageError, decode, read_face, reduce
 from helpers.data.layouts.files import Entry, not_an_image
 from helpers.data.layouts.utkface import list_utkface, parse_utkface_name
-from helpers.data.sources import fingerprint, load_paths, read_source
+from helpers.data.sources import fingerprint, list_all, load_paths, read_source
 from helpers.data.store import pack
 from helpers.files import InputError
 from helpers.tasks import EMOTIONS
@@ -363,16 +363,20 @@ def test_no_file_below_a_dataset_s_folder_goes_unmentioned(tmp_path):
     assert hidden == [".Trash: 14 files", "__MACOSX: 14 files", "archive/one/train/.ipynb_checkpoints: 1 files"]
 
 
+def _print_of(name, place):
+    return fingerprint(name, place, list_all(name, place, PackConfig()))
+
+
 def test_a_hidden_folder_never_wins_and_what_a_system_leaves_there_does_not_pack_the_store_again(tmp_path):
     fer2013(tmp_path / "__MACOSX")
     with pytest.raises(InputError, match="does not hold FER2013"):
         read_source("fer2013", tmp_path, PackConfig())
     fer2013(tmp_path / "zzz")
-    before = fingerprint({"fer2013": tmp_path}, PackConfig())
+    before = _print_of("fer2013", tmp_path)
     (tmp_path / "__MACOSX" / "new.txt").write_text("x")
-    assert fingerprint({"fer2013": tmp_path}, PackConfig()) == before
+    assert _print_of("fer2013", tmp_path) == before
     (tmp_path / "new.txt").write_text("x")
-    assert fingerprint({"fer2013": tmp_path}, PackConfig()) != before
+    assert _print_of("fer2013", tmp_path) != before
 
 
 @settings(max_examples=60, deadline=None)

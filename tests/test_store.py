@@ -139,7 +139,7 @@ def test_of_two_sessions_that_pack_the_same_store_the_second_is_told_and_the_fir
     folders = {"utkface": sample_folders["utkface"]}
     first = multiprocessing.get_context("fork").Process(target=_pack_slowly, args=(folders, tmp_path / "faces"))
     first.start()
-    while not list(tmp_path.glob(".faces.*.partial")):
+    while first.is_alive() and not list(tmp_path.glob(".faces.*.partial")):
         time.sleep(0.05)
     with pytest.raises(InputError, match=r"is being packed by another session on this machine; wait for it, or stop"):
         pack(folders, tmp_path / "faces")

@@ -7,14 +7,10 @@ the seed and the step alone, whatever the number of workers, and training can go
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -24,7 +20,7 @@ from helpers.data.augment import Augmenter
 from helpers.data.geometry import resize, warp
 from helpers.data.images import reduce
 from helpers.data.store import FaceStore
-from helpers.files import InputError
+from helpers.data.workers import SHARED, quiet_worker
 from helpers.tasks import TASKS
 
 _RANKS = 1000
@@ -186,10 +182,10 @@ def draw_seed(seed: int, step: int, purpose: int = 0) -> int:
     return int(np.random.SeedSequence([seed, step, purpose]).generate_state(1)[0])
 
 
-_SHARED = Path("/dev/shm")
-"""Where batches pass from a loader's process to this one."""
-
 _say_once = cache(print)
+
+_PAGES = 64 * 1024
+"""Bytes that the labels of a batch and the rest take at least."""
 
 
 def make_loader(batches: FaceBatches, sampler, workers: int, size: int = 0) -> DataLoader:
@@ -199,14 +195,14 @@ def make_loader(batches: FaceBatches, sampler, workers: int, size: int = 0) -> D
         workers: loader processes; fewer are started where ``/dev/shm`` has not the room for what they have ready.
         size: bytes of a batch, over all ranks together.
     """
-    if workers and _SHARED.exists():
-        free = shutil.disk_usage(_SHARED).free
+    if workers and SHARED.exists():
+        free = shutil.disk_usage(SHARED).free
         # Each has two batches ready; one more is learned from, and one is on its way to the GPU.
         fitting = max(0, min(workers, int(free / (size + _PAGES) - 2) // 2))
         if fitting < workers:
-            _say_once(f"{_SHARED} has {free / 1e6:.0f} MB free: {fitting} loader processes are started, not {workers}.")
+            _say_once(f"{SHARED} has {free / 1e6:.0f} MB free: {fitting} loader processes are started, not {workers}.")
         workers = fitting
-    return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=workers, worker_init_fn=_quiet_worker,
+    return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=workers, worker_init_fn=quiet_worker,
                       collate_fn=_shared if workers else None, pin_memory=torch.cuda.is_available())  # fmt: skip
 
 
@@ -214,41 +210,3 @@ def _shared(batch) -> Batch:
     """The batch where the other process sees it; in the thread that sends it a failure would be told to no one."""
     batch.rows.share_memory_()
     return batch._map(torch.Tensor.share_memory_)
-
-
-@contextmanager
-def loading() -> Iterator[None]:
-    """Around work with batches: say in a sentence what befell the loader's processes.
-
-    Raises:
-        InputError: one was killed, or could not send its batch, or raised an InputError itself.
-    """
-    try:
-        yield
-    except (RuntimeError, EOFError, ConnectionError, InputError) as error:
-        said = str(error).strip().splitlines() or [""]
-        if isinstance(error, InputError) and len(said) > 1:  # with the stack of the process that raised it
-            raise InputError(said[-1].partition("InputError: ")[2]) from error
-        if not isinstance(error, EOFError | ConnectionError) and not any(word in str(error) for word in _LOST):
-            raise
-        raise InputError(
-            f"A loader process was lost ({said[-1]}), for want of memory or of room in {_SHARED}: set workers = 0 and "
-            "run this again; a run goes on from its last checkpoint."
-        ) from error
-
-
-_LOST = ("DataLoader worker (pid", "shared memory", "ancdata", "Too many open files")
-"""What torch says where a loader's process was killed, or has no memory or open file left to send its batch."""
-
-_PAGES = 64 * 1024
-"""Bytes that the labels of a batch and the rest take at least."""
-
-
-def _quiet_worker(_: int) -> None:
-    """One thread per worker: they already share the cores, and OpenCV's pool does not survive a fork.
-
-    An interrupt is for the training process alone, which ends its workers when it is done with the step.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

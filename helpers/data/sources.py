@@ -10,24 +10,26 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import astuple, dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from torch.utils.data import DataLoader
 
 from helpers.config import PackConfig
-from helpers.data.images import MAX_BYTES, RejectedImageError, encode_grey, read_face
+from helpers.data.images import MAX_BYTES, Face, RejectedImageError, encode_grey, read_face
 from helpers.data.layouts.affectnet import list_affectnet
 from helpers.data.layouts.fer2013 import list_fer2013
 from helpers.data.layouts.files import HIDDEN, TABLE, Entry, Item, path_of, printable, unread, why_not_open
 from helpers.data.layouts.own import list_own
 from helpers.data.layouts.rafdb import list_rafdb
 from helpers.data.layouts.utkface import list_utkface
+from helpers.data.workers import loading, quiet_worker
 from helpers.files import InputError, read_json, user_path, write_file
 from helpers.session.progress import Progress, silent
 from helpers.tasks import LABELS
@@ -38,6 +40,10 @@ SCHEMA = pa.schema([
     ("sha", pa.string()), ("name", pa.string()), ("part", pa.string()), ("subject", pa.string()),
 ])  # fmt: skip
 """The table of faces, one row per image. Here ``split`` is the published one (as in the audit, or null)."""
+
+
+_WORTH_A_PROCESS = 500
+"""Images for each of which a process is started to read them; it takes as long as some hundred small ones."""
 
 
 @dataclass(frozen=True)
@@ -209,42 +215,50 @@ def list_all(name: str, place: Path, knobs: PackConfig) -> list[Item]:
     return [*items, *unread(place, items)] if place.is_dir() else items
 
 
-def fingerprint(folders: dict[str, Path], knobs: PackConfig) -> dict[str, dict]:
-    """Per dataset its handle, folder, whether it is drawn, and a digest over the files' names, sizes and labels.
+def fingerprint(name: str, place: Path, listed: list[Item]) -> dict:
+    """A dataset's handle, folder, whether it is drawn, and a digest over the files' names, sizes and labels.
 
-    Tells whether a packed store still matches the folders, without opening an image.
+    Tells whether a packed store still matches the folder, without opening an image.
+
+    Args:
+        listed: its files, of :func:`list_all`.
     """
-    found = {}
-    for name, place in folders.items():
-        source, drawn, digest = source_of(name, place), is_drawn(place), hashlib.sha256()
-        for item in list_all(name, place, knobs):
-            path, about = item if isinstance(item, tuple) else (item.path, astuple(item)[1:])
+    source, drawn, digest = source_of(name, place), is_drawn(place), hashlib.sha256()
+    folder = place if place.is_dir() else place.parent
+    for item in listed:
+        path, about = item if isinstance(item, tuple) else (item.path, tuple(vars(item).values())[1:])
+        if about != HIDDEN:  # systems write there unasked
             size = path.stat().st_size if os.path.isfile(path) else -1
-            if about != HIDDEN:  # systems write there unasked
-                digest.update(f"{_name(path, place)}|{size}|{about}\n".encode())
-        found[name] = {"handle": source.handle, "terms": "drawn by this project" if drawn else source.terms,
-                       "folder": str(place.absolute()), "drawn": drawn, "listing": digest.hexdigest()}  # fmt: skip
-    return found
+            digest.update(f"{_name(path, folder)}|{size}|{about}\n".encode())
+    return {"handle": source.handle, "terms": "drawn by this project" if drawn else source.terms,
+            "folder": str(place.absolute()), "drawn": drawn, "listing": digest.hexdigest()}  # fmt: skip
 
 
-def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = silent) -> Read:
+def read_source(
+    name: str, place: Path, knobs: PackConfig, progress: Progress = silent, listed: list[Item] | None = None
+) -> Read:
     """Read one dataset's folder, or the CSV file of a user's own faces, into the table of faces.
+
+    Args:
+        listed: its files, of :func:`list_all`, where they are at hand.
 
     Raises:
         InputError: the folder has not this dataset's layout, or not one of its images can be used.
     """
-    listed = [item for item in list_all(name, place, knobs) if isinstance(item, Entry) or item[1] != TABLE]
-    rows, likenesses, sides, rejects, unknown = [], [], [], [], []
-    root = os.path.realpath(place if place.is_dir() else place.parent)
-    # Threads, since decoding and hashing both let go of the interpreter's lock. Pillow warns of large pictures and odd
-    # EXIF blocks; both are judged by read_face, not shown to the user.
-    with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings(action="ignore"))
-        pool = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
-        opened = pool.map(partial(_open, root=root, max_side=knobs.max_side), listed)
-        stack.callback(opened.close)  # type: ignore[attr-defined]  # else an interrupt waits for all files
-        for done, (item, face) in enumerate(zip(listed, opened, strict=True), start=1):
-            file = _name(path_of(item), place)
+    items = list_all(name, place, knobs) if listed is None else listed
+    items = [item for item in items if isinstance(item, Entry) or item[1] != TABLE]
+    rows, likenesses, sides, unknown = [], [], [], []
+    rejects: list[tuple[str, Any]] = []
+    folder = place if place.is_dir() else place.parent
+    # Processes, since threads would mostly wait for each other's turn at small faces.
+    workers = min(os.cpu_count() or 1, len(items) // _WORTH_A_PROCESS)
+    opened: Iterable[list[Face | str]] = DataLoader(
+        items, 64, num_workers=workers, worker_init_fn=quiet_worker,  # type: ignore[arg-type]
+        collate_fn=partial(_open_all, os.path.realpath(folder), knobs.max_side),
+    )  # fmt: skip
+    with loading("make room and run this again"):
+        for done, (item, face) in enumerate(zip(items, chain.from_iterable(opened), strict=True), start=1):
+            file = _name(path_of(item), folder)
             if isinstance(item, tuple) or isinstance(face, str):
                 rejects.append((file, face))
             else:
@@ -254,8 +268,8 @@ def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = 
                 unknown += [(file, reason) for reason in item.unknown]
                 likenesses.append(face.likeness)
                 sides.append(max(face.height, face.width))
-            if done % 256 == 0 or done == len(listed):
-                progress(done, len(listed))
+            if done % 256 == 0 or done == len(items):
+                progress(done, len(items))
     if not rows:
         reasons = Counter(reason for _, reason in rejects).most_common(1)
         why = "".join(f" The most frequent reason: {reason}." for reason, _ in reasons)
@@ -267,19 +281,27 @@ def read_source(name: str, place: Path, knobs: PackConfig, progress: Progress = 
     )
 
 
-def _name(path: Path, place: Path) -> str:
+def _name(path: Path, folder: Path) -> str:
     """A file's path in its dataset, as text that can be stored."""
-    return printable(Path(os.path.relpath(path, place if place.is_dir() else place.parent)))
+    name = str(path).removeprefix(f"{folder}/")  # takes a tenth of relpath's time
+    return printable(os.path.relpath(path, folder) if os.path.isabs(name) else name)
 
 
-def _open(item: Item, root: str, max_side: int):
+def _open_all(root: str, max_side: int, items: list[Item]) -> list[Face | str]:
+    resolved = cache(os.path.realpath)
+    # Pillow warns of large pictures and odd EXIF blocks; both are judged by read_face, not shown to the user.
+    with warnings.catch_warnings(action="ignore"):
+        return [_open(item, root, max_side, resolved) for item in items]
+
+
+def _open(item: Item, root: str, max_side: int, resolved: Callable[[Path], str]) -> Face | str:
     """The face in an entry's file, or why it was rejected."""
     if isinstance(item, tuple):
         return item[1]
     try:
         if item.pixels:
             return read_face(encode_grey(item.pixels), max_side)
-        return why_not_open(item.path, root, MAX_BYTES) or read_face(item.path.read_bytes(), max_side)
+        return why_not_open(item.path, root, MAX_BYTES, resolved) or read_face(item.path.read_bytes(), max_side)
     except RejectedImageError as error:
         return str(error)
     except OSError as error:

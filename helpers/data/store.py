@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from helpers.config import PackConfig
 from helpers.data.audit import LABEL_COLUMNS, audit
 from helpers.data.images import decode, read_face
-from helpers.data.sources import SCHEMA, fingerprint, read_source
+from helpers.data.sources import SCHEMA, fingerprint, list_all, read_source
 from helpers.data.twins import near_pairs, twin_groups
 from helpers.files import InputError, only_writer, read_json, remove, to_json, whole, write_json
 from helpers.session.progress import silent
@@ -74,7 +74,8 @@ def pack(
 
 
 def _pack(folders: dict[str, Path], folder: Path, knobs: PackConfig, progress: Callable, locked: bool) -> None:
-    sources = fingerprint(folders, knobs)
+    listed = {name: list_all(name, place, knobs) for name, place in folders.items()}
+    sources = {name: fingerprint(name, place, listed[name]) for name, place in folders.items()}
     asked = {"classes": label_classes(), "sources": sources, "knobs": asdict(knobs)}
     there = _manifest(folder)
     if all(there.get(name) == value for name, value in {"format": FORMAT, **asked}.items()):
@@ -86,7 +87,7 @@ def _pack(folders: dict[str, Path], folder: Path, knobs: PackConfig, progress: C
             f"The store {folder} also holds {', '.join(lost)}, which is not among the datasets now; bring it back, "
             "choose another name for the store, or delete that folder."
         )
-    reads = [read_source(name, place, knobs, progress(name)) for name, place in folders.items()]
+    reads = [read_source(name, place, knobs, progress(name), listed[name]) for name, place in folders.items()]
     table = pa.concat_tables([read.table for read in reads])
     faces = table.drop_columns("image").to_pandas()
     outlines, thumbnails = (

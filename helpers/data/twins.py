@@ -7,8 +7,6 @@ laid upon each other, and no place may stand out from what saving and resizing l
 `python -m benchmarks.twins` measures both on real faces.
 """
 
-from collections.abc import Iterator
-
 import cv2
 import numpy as np
 from scipy.spatial import KDTree
@@ -36,7 +34,7 @@ _MARGIN = 3
 """Pixels of a thumbnail's edge that are not compared: 3 % may be cropped there, and blurring spreads what is new."""
 
 _AGREE, _HOPE, _SHIFT = 0.95, 0.8, 0.045
-"""Least correlation of pictures laid upon each other, and of a crop's upon the whole; a corner's share of a side."""
+"""Least correlation of pictures laid upon each other, and before they are; a corner's share of a side."""
 
 _BLUR = 1.0
 """Pixels; takes out what JPEG and resizing do to the finest detail, and leaves a mouth of 5 x 3 pixels."""
@@ -107,10 +105,10 @@ def near_pairs(groups: np.ndarray, outlines: np.ndarray) -> np.ndarray:
         outlines: float32 (N, 6, 6).
     """
     heads = np.unique(groups, return_index=True)[1]
-    return np.array(list(_neighbours(outlines, heads, heads, NEAR)), int).reshape(-1, 2)
+    return _neighbours(outlines, heads, heads, NEAR)
 
 
-def _neighbours(outlines: np.ndarray, among: np.ndarray, asked: np.ndarray, within: float) -> Iterator[np.ndarray]:
+def _neighbours(outlines: np.ndarray, among: np.ndarray, asked: np.ndarray, within: float) -> np.ndarray:
     """Pairs of a face of ``asked`` and one of its nearest ``among`` all, whose outlines differ less than ``within``."""
     coarse = outlines[:, :_COARSE, :_COARSE].reshape(len(outlines), -1)
     # With eps, the tree may miss a neighbour in fifty that is not among the nearest, and takes an eighth of the time.
@@ -119,14 +117,16 @@ def _neighbours(outlines: np.ndarray, among: np.ndarray, asked: np.ndarray, with
     )[1]
     pairs = np.stack([np.repeat(asked, _NEIGHBOURS), np.append(among, -1)[found.ravel()]], axis=1)
     pairs = np.unique(np.sort(pairs[(pairs[:, 1] >= 0) & (pairs[:, 0] != pairs[:, 1])], axis=1), axis=0)
-    yield from pairs[np.linalg.norm(outlines[pairs[:, 0]] - outlines[pairs[:, 1]], axis=(1, 2)) < within]
+    return pairs[np.linalg.norm(outlines[pairs[:, 0]] - outlines[pairs[:, 1]], axis=(1, 2)) < within]
 
 
 def _is_copy(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether two thumbnails show one picture: as they lie, or once the other is laid upon the one."""
-    if _differ_evenly(one, other):
+    coarse, upon = (cv2.GaussianBlur(picture, (5, 5), 0) for picture in (one, other))
+    agree = cv2.matchTemplate(coarse, upon, cv2.TM_CCOEFF_NORMED).item()
+    if agree > _AGREE and _differ_evenly(one, other):
         return True
-    laid = _laid_upon_each_other(one, other)
+    laid = _laid_upon_each_other(one, other) if agree > _HOPE else None
     return laid is not None and _differ_evenly(*laid)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from helpers.config import TrainConfig
-from helpers.data.loaders import loading
 from helpers.data.store import FaceStore
+from helpers.data.workers import loading
 from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.session.gpu import read_gpus, units_per_hour

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from helpers.data.loaders import Labels, loading, plain_loader
+from helpers.data.loaders import Labels, plain_loader
 from helpers.data.store import FaceStore
+from helpers.data.workers import loading
 from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.session.progress import silent

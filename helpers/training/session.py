@@ -12,8 +12,9 @@ import numpy as np
 
 from helpers.config import TrainConfig
 from helpers.data.augment import techniques
-from helpers.data.loaders import EpochSampler, loading
+from helpers.data.loaders import EpochSampler
 from helpers.data.store import FaceStore
+from helpers.data.workers import loading
 from helpers.files import InputError, remove
 from helpers.runs import checkpoints
 from helpers.runs.run import Run

@@ -107,14 +107,14 @@ def nested(folder: Path, depth: int = 3) -> list[Path]:
     return [Path(place) for _, place in sorted(found)]
 
 
-def printable(path: Path) -> str:
+def printable(path: Path | str) -> str:
     """A path as text that can be printed and stored, also where its bytes are no UTF-8."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def other_layout(folder: Path, title: str, expected: str) -> InputError:
     """What to raise for a folder in which a dataset was not found; names the first few things in it."""
-    names = [printable(Path(path.name)) for path in in_order(folder)]
+    names = [printable(path.name) for path in in_order(folder)]
     found = (", ".join(names[:5]) or "nothing") + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return InputError(f"{folder} does not hold {title}: found {found}, expected {expected}.")
 
@@ -162,10 +162,17 @@ def unread(folder: Path, items: list[Item]) -> Iterator[tuple[Path, str]]:
                 yield path, HIDDEN if hidden else "in no folder that is read" if taken in path.parents else outside
 
 
-def why_not_open(path: Path, root: str, most_bytes: int) -> str | None:
-    """Why a file is not opened: it is no regular file, leads out of ``root`` (resolved), or is too large; or None."""
+def why_not_open(
+    path: Path, root: str, most_bytes: int, resolved: Callable[[Path], str] = os.path.realpath
+) -> str | None:
+    """Why a file is not opened: it is no regular file, leads out of ``root`` (resolved), or is too large; or None.
+
+    Args:
+        resolved: gives a folder's real path, as it was found before.
+    """
     try:
-        about, real = os.stat(path), os.path.realpath(path)
+        about = os.stat(path)
+        real = os.path.realpath(path) if path.is_symlink() else resolved(path.parent)
     except OSError as error:
         return f"file cannot be opened ({error.strerror})"
     if os.path.commonpath([root, real]) != root:
