@@ -34,7 +34,11 @@ _MARGIN = 3
 """Pixels of a thumbnail's edge that are not compared: 3 % may be cropped there, and blurring spreads what is new."""
 
 _AGREE, _HOPE, _SHIFT = 0.95, 0.8, 0.045
-"""Least correlation of pictures laid upon each other, and before they are; a corner's share of a side."""
+"""Least correlation of pictures laid upon each other, and of a crop's upon the whole; a corner's share of a side."""
+
+_AS_THEY_LIE, _BEFORE = 0.9, 0.75
+"""Correlations below which two are not compared as they lie, or not at all, to save time; of 2,000 real pairs of copies
+the lowest had 0.948 and 0.815."""
 
 _BLUR = 1.0
 """Pixels; takes out what JPEG and resizing do to the finest detail, and leaves a mouth of 5 x 3 pixels."""
@@ -124,9 +128,9 @@ def _is_copy(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether two thumbnails show one picture: as they lie, or once the other is laid upon the one."""
     coarse, upon = (cv2.GaussianBlur(picture, (5, 5), 0) for picture in (one, other))
     agree = cv2.matchTemplate(coarse, upon, cv2.TM_CCOEFF_NORMED).item()
-    if agree > _AGREE and _differ_evenly(one, other):
+    if agree > _AS_THEY_LIE and _differ_evenly(one, other):
         return True
-    laid = _laid_upon_each_other(one, other) if agree > _HOPE else None
+    laid = _laid_upon_each_other(one, other) if agree > _BEFORE else None
     return laid is not None and _differ_evenly(*laid)
 
 
