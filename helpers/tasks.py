@@ -76,6 +76,7 @@ class _Task:
         title, brief: the same in words, such as ``age error``; in fewer words an accuracy goes without saying.
         columns: of the table of faces, which hold its label.
         groups: in which faces are counted.
+        exports: names of what the exported graph gives of its answer.
     """
 
     measure: str
@@ -84,15 +85,12 @@ class _Task:
     def __init__(self, name: str, weight: float, columns: tuple[str, ...], groups: tuple[str, ...]):
         self.name, self.weight, self.columns, self.groups = name, weight, columns, groups
         self.key, self.title = f"{name}_{self.measure}", f"{name} {self.word}"
+        self.exports: tuple[str, ...] = (name,)
         self.brief = self.title.removesuffix(" accuracy")
 
     def interpreted(self, output: Tensor) -> Any:
         """What :meth:`loss` takes of the head's output; once for all labels of a mixed batch."""
         return output
-
-    def exported(self, answer: Tensor) -> Tensor:
-        """What the exported graph gives of an answer."""
-        return answer
 
 
 class Classes(_Task):
@@ -112,6 +110,7 @@ class Classes(_Task):
     measure, word, larger_is_better = "accuracy", "accuracy", True
     unit, scale = " %", 100.0
     parity_unit = 1.0
+    uncalibrated = 1.0
 
     def __init__(self, name: str, classes: tuple[str, ...], words=None, focal: bool = False, weight: float = 1.0):
         super().__init__(name, weight, columns=(name,), groups=classes)
@@ -176,9 +175,9 @@ class Classes(_Task):
 
         return torch.logaddexp(first, second) - math.log(2)
 
-    def exported(self, answer: Tensor) -> Tensor:
-        """What the exported graph gives: probabilities, (B, C)."""
-        return answer.exp()
+    def exported(self, answer: Tensor, temperature: float) -> tuple[Tensor, ...]:
+        """What the exported graph gives: probabilities, (B, C), softened by the temperature (arXiv 1706.04599)."""
+        return ((answer / temperature).softmax(dim=1),)
 
     def loss(self, interpreted: Tensor, labels: Tensor, knobs: Any, class_weights: Tensor | None = None) -> Tensor:
         """Smoothed cross-entropy of each row, (B,); focal, and weighted by class, where the task is.
@@ -221,7 +220,8 @@ class Years(_Task):
     A label is an interval of years, float (N, 2): the lowest and the highest age that it may be. A known year has both
     equal; an unknown age is NaN. Wherever a label meets an answer it stands for the age in it that is nearest to the
     answer: what lies in the interval is right. An output is one number or a row of logits, one for each year from 0 on;
-    an answer is years within AGE_RANGE, float32 (N,), and so is a decision.
+    an answer, float32 (N, 2), is years within AGE_RANGE, and how unsure they are: the standard deviation of the
+    distribution, or 1 where there is none. A decision is the years alone, (N,).
     """
 
     focal = False
@@ -231,10 +231,12 @@ class Years(_Task):
     measure, word, larger_is_better = "mae", "error", False
     unit, scale = " years", 1.0
     parity_unit = 100.0
+    uncalibrated = 1.28  # of a normal distribution's standard deviation, 80 % lie within
 
     def __init__(self, name: str, weight: float = 1.0):
         decades = tuple(f"{start}s" for start in range(0, AGE_BINS, 10))
         super().__init__(name, weight, columns=(f"{name}_low", f"{name}_high"), groups=decades)
+        self.exports = (name, f"{name}_range")
 
     def parse(self, text: str) -> tuple[float, float]:
         """The interval that a cell of a table names: a year, a range, or one bound, the other being AGE_RANGE's.
@@ -305,8 +307,21 @@ class Years(_Task):
         return (output.float().softmax(dim=1) * years).sum(dim=1)
 
     def answer(self, output: Tensor) -> Tensor:
-        """Years within AGE_RANGE, float32 (B,), of the head's output."""
-        return self._years(output).clamp(*AGE_RANGE)
+        """Years within AGE_RANGE and their spread in years, float32 (B, 2), of the head's output."""
+        import torch
+
+        years, spread = self._years(output), torch.ones_like(output[:, 0].float())
+        if output.shape[1] > 1:
+            away = torch.arange(AGE_BINS, dtype=torch.float32, device=output.device) - years[:, None]
+            spread = (output.float().softmax(dim=1) * away**2).sum(dim=1).sqrt()
+        return torch.stack([years.clamp(*AGE_RANGE), spread], dim=1)
+
+    def exported(self, answer: Tensor, factor: float) -> tuple[Tensor, ...]:
+        """What the exported graph gives: years, (B,), and the range that holds 80 of 100 true ages, (B, 2)."""
+        import torch
+
+        years, reach = answer[:, 0], factor * answer[:, 1]
+        return years, torch.stack([years - reach, years + reach], dim=1).clamp(*AGE_RANGE)
 
     def mean(self, first: Tensor, second: Tensor) -> Tensor:
         """The mean of two answers."""
@@ -332,7 +347,7 @@ class Years(_Task):
 
     def decisions(self, answers: np.ndarray) -> np.ndarray:
         """The ages themselves, float (N,)."""
-        return answers
+        return answers[:, 0]
 
     def scores(self, labels: np.ndarray, decisions: np.ndarray) -> np.ndarray:
         """What ``measure`` is the mean of: each answer's distance from its label in years, (N,)."""
@@ -352,8 +367,8 @@ class Years(_Task):
         }
 
     def columns_of(self, answers: np.ndarray) -> dict[str, np.ndarray]:
-        """Answers as a column of the table of predictions."""
-        return {f"{self.name}_answer": answers}
+        """Answers as columns of the table of predictions: years, and how unsure they are."""
+        return {f"{self.name}_answer": answers[:, 0], f"{self.name}_spread": answers[:, 1]}
 
     @staticmethod
     def _errors(labels: np.ndarray, decisions: np.ndarray) -> np.ndarray:

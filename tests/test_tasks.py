@@ -226,21 +226,28 @@ def test_an_error_of_an_interval_is_the_least_of_all_the_ages_in_it(rows):
 def test_a_head_of_years_answers_with_one_number_or_the_mean_of_a_distribution_within_its_range():
     assert (AGE.outputs("number"), AGE.outputs("distribution"), EMOTION.outputs("number")) == (1, 117, 7)
     number = torch.tensor([[0.0], [1.0], [99.0], [-99.0]])
-    assert AGE.answer(number).tolist() == [AGE_CENTRE, AGE_CENTRE + AGE_SPREAD, 116, 0]
+    assert AGE.answer(number)[:, 0].tolist() == [AGE_CENTRE, AGE_CENTRE + AGE_SPREAD, 116, 0]
+    assert AGE.answer(number)[:, 1].tolist() == [1, 1, 1, 1], "one number does not say how sure it is"
     logits = torch.full((1, 117), -30.0)
     logits[0, [20, 40]] = torch.tensor([math.log(3.0), 0.0])
-    assert AGE.answer(logits).item() == pytest.approx(0.75 * 20 + 0.25 * 40)
-    assert AGE.exported(AGE.mean(torch.tensor([20.0]), torch.tensor([30.0]))).item() == 25
+    years, spread = AGE.answer(logits)[0].tolist()
+    assert years == pytest.approx(0.75 * 20 + 0.25 * 40) and spread == pytest.approx(math.sqrt(0.75 * 25 + 0.25 * 225))
+    mean = AGE.mean(torch.tensor([[20.0, 2.0]]), torch.tensor([[30.0, 4.0]]))
+    age, within = AGE.exported(mean, 1.5)
+    assert age.tolist() == [25] and within.tolist() == [[25 - 4.5, 25 + 4.5]]
+    assert AGE.exported(torch.tensor([[2.0, 9.0]]), 1.0)[1].tolist() == [[0, 11]], "no one is younger than born"
 
 
 def test_two_answers_in_classes_have_the_mean_of_their_probabilities():
     first, second = (EMOTION.answer(torch.randn(4, 7, generator=torch.Generator().manual_seed(n))) for n in (1, 2))
-    mean = EMOTION.exported(EMOTION.mean(first, second))
+    (mean,) = EMOTION.exported(EMOTION.mean(first, second), 1.0)
     assert torch.allclose(mean, (first.exp() + second.exp()) / 2) and torch.allclose(mean.sum(1), torch.ones(4))
     columns = EMOTION.columns_of(first.numpy())
     assert list(columns) == ["emotion_answer", *(f"p_{name}" for name in EMOTIONS)]
     assert np.array_equal(columns["emotion_answer"], first.argmax(1)) and columns["p_sad"][0] == first[0, 5].exp()
-    assert list(AGE.columns_of(np.array([3.0]))) == ["age_answer"]
+    (softer,) = EMOTION.exported(first, 2.0)
+    assert torch.allclose(softer, (first / 2).softmax(dim=1)) and softer.max() < first.exp().max()
+    assert list(AGE.columns_of(np.array([[3.0, 1.0]]))) == ["age_answer", "age_spread"]
 
 
 def test_the_better_measure_is_known_of_each_task():

@@ -316,8 +316,8 @@ def test_heads_are_as_documented(tiny_config):
 @pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "resnet18", "efficientnet_b0", "vit_tiny_patch16_224"])
 def test_any_common_backbone_fits_between_preprocessing_and_heads(backbone):
     model = create_model(recipe("small", backbone=backbone, img_size=32).model)
-    emotion, age, gender = Reader(model).eval()(torch.zeros(3, 50, 40, 3, dtype=torch.uint8))
-    assert emotion.shape == (3, 7) and age.shape == (3,) and gender.shape == (3, 2)
+    emotion, age, years, gender = Reader(model).eval()(torch.zeros(3, 50, 40, 3, dtype=torch.uint8))
+    assert emotion.shape == (3, 7) and age.shape == (3,) and years.shape == (3, 2) and gender.shape == (3, 2)
     assert torch.allclose(emotion.sum(1), torch.ones(3)) and torch.allclose(gender.sum(1), torch.ones(3))
 
 

@@ -27,8 +27,8 @@ def write_predictions(
     Its ``attrs``, which the file keeps too, name the ``weights`` that answered by their SHA-256.
 
     The training split stands for a fixed sample of it. A row holds its ``split``, its ``row`` in the store, its
-    ``dataset``, ``part`` and ``name``, the columns of every label, and those of every answer (see
-    :mod:`helpers.tasks`).
+    ``dataset``, ``part`` and ``name``, whether it was published as a training face too (``copied``), the columns of
+    every label, and those of every answer (see :mod:`helpers.tasks`).
 
     Args:
         progress: called with a split's name, gives the callback for reading it.
@@ -54,7 +54,7 @@ def _ask(run: Run, store: FaceStore, progress: Callable[[str], Progress]) -> pd.
         if len(rows):
             flip, workers = model.flip_test, run.config.data.workers
             found = predict(model, store, rows, flip=flip, workers=workers, progress=progress(split))
-            table = store.faces.iloc[rows][["dataset", "part", "name", *labels]].reset_index(drop=True)
+            table = store.faces.iloc[rows][["dataset", "part", "name", "copied", *labels]].reset_index(drop=True)
             answers = {k: v for name, task in TASKS.items() for k, v in task.columns_of(found.answers[name]).items()}
             tables.append(table.assign(split=split, row=rows, **answers))
     table = pd.concat(tables, ignore_index=True)

@@ -1,10 +1,12 @@
 """Proof that the exported file answers as the trained network does."""
 
+import json
+
 import numpy as np
 import torch
 
 from helpers.data.store import FaceStore
-from helpers.export.graph import open_session
+from helpers.export.graph import EXPORTS, open_session
 from helpers.files import InputError
 from helpers.runs.checkpoints import fingerprint
 from helpers.runs.run import Run
@@ -30,8 +32,9 @@ def check_graph(run: Run, store: FaceStore) -> dict:
     """
     run.check_store(store)
     best, session = load_best(run), open_session(run.folder / "model.onnx")
-    reader, weights = Reader(best).eval(), fingerprint(best.state_dict())
-    if session.get_modelmeta().custom_metadata_map.get("weights") != weights:
+    about, weights = session.get_modelmeta().custom_metadata_map, fingerprint(best.state_dict())
+    reader = Reader(best, json.loads(about.get("calibration", "{}"))).eval()
+    if about.get("weights") != weights:
         raise InputError(
             f"{run.folder / 'model.onnx'} is of other weights than the best epoch has now; export the run again "
             "(notebook 06)."
@@ -45,7 +48,8 @@ def check_graph(run: Run, store: FaceStore) -> dict:
         batch = np.stack(group)
         with torch.inference_mode():
             wanted = [output.numpy() for output in reader(torch.from_numpy(batch))]
-        for task, want, got in zip(TASKS.values(), wanted, session.run(list(TASKS), {"faces": batch}), strict=True):
+        for name, want, got in zip(EXPORTS, wanted, session.run(EXPORTS, {"faces": batch}), strict=True):
+            task = next(task for task in TASKS.values() if name in task.exports)
             # What is no number differs without bound, where a maximum would pass it by.
             worst = max(worst, float(np.nan_to_num(np.abs(want - got), nan=np.inf).max()) / task.parity_unit)
             if task.classes and number < len(sizes):  # those that are given alone have been counted

@@ -1,5 +1,6 @@
 """The best epoch as one ONNX file with preprocessing inside."""
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -22,15 +23,20 @@ _OPSET = 18
 """The lowest that the exporter itself writes; each later one shuts out a year of runtimes."""
 
 _OLDEST = "1.15.1"
-"""The earliest ONNX Runtime that such files were tried in, five backbones with equal answers; there is none earlier for
+"""The earliest ONNX Runtime that such files were tried in, six backbones with equal answers; there is none earlier for
 the Python that this project needs."""
+
+
+EXPORTS = [name for task in TASKS.values() for name in task.exports]
+"""What the graph gives, in this order."""
 
 
 def export_graph(run: Run) -> Path:
     """Write ``model.onnx`` of the best epoch; it appears only once it has passed onnx's checker.
 
-    The graph takes ``faces``, uint8 RGB (B, H, W, 3) with B, H and W free, and gives what each task exports under the
-    task's name: ``emotion`` (B, 7) and ``gender`` (B, 2) probabilities, ``age`` (B,) years.
+    The graph takes ``faces``, uint8 RGB (B, H, W, 3) with B, H and W free, and gives what each task exports:
+    ``emotion`` (B, 7) and ``gender`` (B, 2) probabilities, ``age`` (B,) years, ``age_range`` (B, 2) the years within
+    which 80 of 100 true ages lie. They are calibrated where these weights have been evaluated.
 
     Raises:
         InputError: the run has no complete epoch or is being exported elsewhere, its graph cannot be exported, or the
@@ -38,11 +44,13 @@ def export_graph(run: Run) -> Path:
     """
     path = run.folder / "model.onnx"
     with run.claim("exported"):
-        run.read_metrics()  # where that is damaged, say so before the work
+        measured = run.read_metrics().get("evaluation", {})
         best = load_best(run)
-        model = _trace(Reader(best).eval(), run.config.model.backbone)
+        weights = fingerprint(best.state_dict())
+        fitted = measured.get("calibration", {}).get("fitted", {}) if measured.get("weights") == weights else {}
+        model = _trace(Reader(best, fitted).eval(), run.config.model.backbone)
         model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
-        onnx.helper.set_model_props(model, _about(run) | {"weights": fingerprint(best.state_dict())})
+        onnx.helper.set_model_props(model, _about(run) | {"weights": weights, "calibration": json.dumps(fitted)})
         onnx.checker.check_model(model, full_check=True)
         write_file(path, model.SerializeToString())
     run.log(f"exported {path.name}")
@@ -72,7 +80,7 @@ def _trace(reader: Reader, backbone: str) -> onnx.ModelProto:
     with _quiet():
         try:
             program = torch.onnx.export(
-                reader, (example,), dynamo=True, input_names=["faces"], output_names=list(TASKS),
+                reader, (example,), dynamo=True, input_names=["faces"], output_names=EXPORTS,
                 dynamic_shapes=(free,), external_data=False, verbose=False, opset_version=_OPSET,
             )  # fmt: skip
         except torch.onnx.errors.OnnxExporterError as error:

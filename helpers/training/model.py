@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -85,17 +85,25 @@ def answers(outputs: dict[str, Tensor], mirrored: dict[str, Tensor] | None = Non
 
 
 class Reader(nn.Module):
-    """A model as its users call it: uint8 faces in, probabilities and years out. This is what is exported."""
+    """A model as its users call it: uint8 faces in, probabilities and years out. This is what is exported.
 
-    def __init__(self, model: FaceModel):
+    Args:
+        model: trained.
+        calibration: task -> what makes its confidence honest, see :mod:`helpers.evaluation.calibration`.
+    """
+
+    def __init__(self, model: FaceModel, calibration: Mapping[str, float] | None = None):
         super().__init__()
         self.model = model
+        self.calibration = {name: task.uncalibrated for name, task in TASKS.items()} | dict(calibration or {})
 
     def forward(self, faces: Tensor) -> tuple[Tensor, ...]:
-        """uint8 RGB (B, H, W, 3) to what each task exports, in the order of TASKS."""
+        """uint8 RGB (B, H, W, 3) to what each task exports, in the order of their ``exports``."""
         pixels = self.model.preprocess(faces)
         found = answers(self.model(pixels), self.model(pixels.flip(3)) if self.model.flip_test else None)
-        return tuple(task.exported(found[name]) for name, task in TASKS.items())
+        return tuple(
+            part for name, task in TASKS.items() for part in task.exported(found[name], self.calibration[name])
+        )
 
 
 def create_model(
