@@ -107,6 +107,26 @@ def evaluate(args: argparse.Namespace, workspace: Workspace) -> None:
     print(f"Figures are in {run.folder / 'figures'}.")
 
 
+def labels(args: argparse.Namespace, workspace: Workspace) -> None:
+    """05: find labels that look wrong, by networks that were not trained on the faces; takes three trainings."""
+    from helpers import plots
+    from helpers.evaluation.labels import answers_of_others, suspicious_labels, write_labels
+    from helpers.runs.run import Run
+
+    run, store = Run.open(_run_folder(args, workspace)), _faces(args, workspace)
+    run.check_store(store)
+    folder, path = run.folder / "labels", run.folder / "suspicious_labels.csv"
+    bars = EpochBars(run.config.schedule.epochs)
+    found = suspicious_labels(store, answers_of_others(run.config, store, folder, on_step=bars, on_log=tqdm.write))
+    write_labels(path, found)
+    first = found.head(96)
+    captions = [f"{row.label}?\nlooks {row.answered}" for row in first.itertuples()]
+    picture = plots.faces([store.image(row) for row in first["row"]], captions, 12, "Labels that look wrong")
+    plots.save_all({"suspicious_labels": picture}, run.folder / "figures")
+    print(f"{len(found)} labels look wrong; look at {run.folder / 'figures' / 'suspicious_labels.png'}, take out of")
+    print(f"{path} what is right, and pack again with --leave_out {path}")
+
+
 def export(args: argparse.Namespace, workspace: Workspace) -> None:
     """06: export to ONNX, prove it equal, time it, and give the verdict."""
     from helpers.evaluation.verdict import verdict, verdict_table
@@ -179,11 +199,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     parser.set_defaults(data_paths=None, faces="faces", run="run-1", save_dir=None)
     steps = parser.add_subparsers(dest="step", required=True, metavar="step")
-    for step in (check, download, preview, train, runs, evaluate, export):
+    for step in (check, download, preview, train, runs, evaluate, labels, export):
         sub = steps.add_parser(step.__name__, help=step.__doc__, description=step.__doc__)
         sub.set_defaults(work=step)
         add = sub.add_argument
-        if step in (train, runs, evaluate, export):
+        if step in (train, runs, evaluate, labels, export):
             add("--save_dir", help="folder that holds the runs (default: <workspace>/runs)")
         if step in (check, runs):
             continue
@@ -198,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
         else:
             add("--data_paths", help="JSON file {dataset: folder}, here or in the workspace; packs them")
         _add_knobs(sub, PACKING)
-        if step in (train, evaluate, export):
+        if step in (train, evaluate, labels, export):
             add("--run", help="name of the run (default: %(default)s)", default="run-1")
         if step is train:
             add("--recipe", choices=("auto", *RECIPES), help="where the knobs start (default: production or the run's)")

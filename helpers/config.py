@@ -111,6 +111,8 @@ class PackConfig(_Knobs):
     gender_codes: str = _knob("ask", "Numbers in the column gender of your own faces",
                               choices=("ask", "0=male 1=female", "0=female 1=male", "1=male 2=female"))  # fmt: skip
     """ask: such numbers are refused, since 0 is male in UTKFace and female in IMDB-WIKI; otherwise what they mean."""
+    leave_out: str = _knob("", "Labels to leave out")
+    """CSV file of labels that look wrong, as the step labels writes it; only training and validation labels go."""
     max_side: int = _knob(288, "Largest face", low=32, high=1024)
     """Pixels of a face's longer side in the store; larger ones are reduced once, when they are packed."""
 

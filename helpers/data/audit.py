@@ -6,6 +6,7 @@ across datasets, and are the only faces whose labels are settled with one anothe
 """
 
 import hashlib
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,25 @@ def split_keys(faces: pd.DataFrame) -> pd.Series:
     persons = faces["dataset"] + "/" + faces["subject"]
     hashes = {person: hashlib.sha256(person.encode()).hexdigest() for person in persons.dropna().unique()}
     return persons.map(hashes).fillna(faces["sha"])
+
+
+def leave_out(faces: pd.DataFrame, listed: Iterable[Mapping[str, str]]) -> pd.DataFrame:
+    """The faces without the labels that are listed; those of test faces stay, whoever doubts them.
+
+    Args:
+        faces: the table of faces without its images; ``split`` is the published one.
+        listed: rows with ``sha``, of the pixels, and ``task``.
+    """
+    faces, doubted = faces.copy(), dict[str, set[str]]()
+    for row in listed:
+        doubted.setdefault(row["task"], set()).add(row["sha"])
+    published = faces["split"].astype(object).where(faces["split"].notna(), None)
+    learned = [split_of(key, split) != "test" for key, split in zip(split_keys(faces), published, strict=True)]
+    for name in doubted.keys() & TASKS.keys():
+        rows = faces["sha"].isin(doubted[name]) & learned
+        for column, cell in zip(TASKS[name].columns, TASKS[name].cells(TASKS[name].unknown), strict=True):
+            faces.loc[rows, column] = cell
+    return faces
 
 
 def audit(

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from helpers.config import PackConfig
-from helpers.data.audit import LABEL_COLUMNS, audit
+from helpers.data.audit import LABEL_COLUMNS, audit, leave_out
 from helpers.data.images import decode, read_face
+from helpers.data.layouts.files import read_rows
 from helpers.data.sources import SCHEMA, fingerprint, list_all, read_source
 from helpers.data.twins import near_pairs, twin_groups
-from helpers.files import InputError, only_writer, read_json, remove, to_json, whole, write_json
+from helpers.files import InputError, only_writer, read_json, remove, to_json, user_path, whole, write_json
 from helpers.session.progress import silent
 from helpers.tasks import LABELS, TASKS, check_classes, label_classes
 
@@ -76,7 +77,11 @@ def pack(
 def _pack(folders: dict[str, Path], folder: Path, knobs: PackConfig, progress: Callable, locked: bool) -> None:
     listed = {name: list_all(name, place, knobs) for name, place in folders.items()}
     sources = {name: fingerprint(name, place, listed[name]) for name, place in folders.items()}
-    asked = {"classes": label_classes(), "sources": sources, "knobs": asdict(knobs)}
+    asked, doubted = {"classes": label_classes(), "sources": sources, "knobs": asdict(knobs)}, []
+    if knobs.leave_out:
+        path = user_path(knobs.leave_out)
+        doubted = list(read_rows(path, ("sha", "task")))
+        asked["left_out"] = {"sha256": _sha256(path)}
     there = _manifest(folder)
     if all(there.get(name) == value for name, value in {"format": FORMAT, **asked}.items()):
         with suppress(InputError):  # where a file of it is missing or damaged, it is packed anew
@@ -94,7 +99,7 @@ def _pack(folders: dict[str, Path], folder: Path, knobs: PackConfig, progress: C
         np.concatenate([getattr(read, name) for read in reads]) for name in ("outlines", "thumbnails")
     )
     twins = twin_groups(faces["sha"].to_numpy(), outlines, thumbnails)
-    kept, report = audit(faces, twins, near_pairs(twins, outlines))
+    kept, report = audit(leave_out(faces, doubted), twins, near_pairs(twins, outlines))
     for read in reads:
         report[read.dataset] |= read.left_out()
     if kept.empty:

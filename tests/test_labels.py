@@ -1,0 +1,88 @@
+"""Labels that look wrong are found by networks that were not trained on the faces, and can be left out."""
+
+import builtins
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from drawn_faces.datasets import write_own_faces
+from helpers.config import PackConfig, recipe
+from helpers.data.store import pack
+from helpers.evaluation.labels import COLUMNS, answers_of_others, fold_stores, suspicious_labels, write_labels
+from helpers.files import InputError
+
+FACES, SWAPPED = 1000, 0.05
+
+
+@pytest.fixture(scope="module")
+def swapped(tmp_path_factory):
+    """A CSV of drawn faces, of which 5 % have another emotion than was drawn; and the store of it."""
+    folder, rng = tmp_path_factory.mktemp("swapped"), np.random.default_rng(0)
+    people = [(n % 7, 20 + n % 50, n // 7 % 2) for n in range(FACES)]
+    table = write_own_faces(folder, people, size=48)
+    faces = pd.read_csv(table)
+    names = sorted(faces["emotion"].unique())
+    wrong = rng.choice(FACES, round(SWAPPED * FACES), replace=False)
+    faces.loc[wrong, "emotion"] = [
+        names[(names.index(was) + rng.integers(1, 7)) % 7] for was in faces.loc[wrong, "emotion"]
+    ]
+    faces.to_csv(table, index=False)
+    return table, pack({"own": table}, folder / "faces"), {f"{n}.png" for n in wrong}
+
+
+@pytest.fixture(scope="module")
+def found(swapped, tmp_path_factory):
+    _, store, _ = swapped
+    config = recipe("demo", img_size=48, epochs=10, workers=0, patience=100)
+    return suspicious_labels(store, answers_of_others(config, store, tmp_path_factory.mktemp("folds")))
+
+
+def test_most_swapped_labels_are_found_and_most_that_are_found_were_swapped(swapped, found):
+    _, store, wrong = swapped
+    asked = store.faces[(store.faces["split"] != "test") & store.faces["name"].isin(wrong)]
+    emotions = found[found["task"] == "emotion"]
+    first = set(emotions["name"].head(len(asked)))
+    share = len(first & wrong) / len(asked)
+    print(f"precision and recall at the number swapped: {share:.2f}")
+    assert share > 0.7, "a draw would find one in twenty"
+    assert tuple(found) == COLUMNS and not set(found["row"]) & set(store.rows("test")), "test labels are not doubted"
+
+
+def test_no_face_is_judged_by_a_network_that_was_trained_on_it(store):
+    judged = np.zeros(len(store), int)
+    for fold in fold_stores(store):
+        learned, asked = set(fold.rows("train")), set(fold.rows("validation"))
+        assert not learned & asked and set(fold.rows("test")) == set(store.rows("test"))
+        judged[list(asked)] += 1
+    assert (judged == (store.faces["split"] != "test")).all(), "each training and validation face once"
+
+
+def test_packing_leaves_the_listed_labels_out_and_nothing_else(swapped, found, tmp_path):
+    table, store, _ = swapped
+    path = tmp_path / "wrong.csv"
+    test_face = store.faces.iloc[store.rows("test")[:1]].assign(task="emotion", label="", answered="", probability=1.0)
+    listed = pd.concat([found.head(20), test_face.assign(row=0)[list(COLUMNS)]])
+    write_labels(path, listed)
+    again = pack({"own": table}, tmp_path / "faces", PackConfig(leave_out=str(path)))
+    emotion = dict(zip(again.faces["name"], again.faces["emotion"], strict=True))
+    gone = set(found.head(20).query("task == 'emotion'")["name"])
+    assert {name for name, code in emotion.items() if code < 0} == gone, "the test face keeps its label"
+    assert len(again) == len(store) and list(again.faces["split"]) == list(store.faces["split"])
+    write_labels(path, listed.head(3))
+    assert pack({"own": table}, tmp_path / "faces", PackConfig(leave_out=str(path))).identity != again.identity
+    with pytest.raises(InputError, match=r"none\.csv"):
+        pack({"own": table}, tmp_path / "faces", PackConfig(leave_out=str(tmp_path / "none.csv")))
+
+
+def test_without_cleanlab_the_sentence_says_how_to_get_it(store, monkeypatch):
+    real = builtins.__import__
+
+    def missing(name, *args, **options):
+        if name.startswith("cleanlab"):
+            raise ImportError(name)
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(InputError, match="pip install cleanlab"):
+        suspicious_labels(store, pd.DataFrame())
