@@ -90,12 +90,12 @@ def _shares(inside: np.ndarray, others: np.ndarray) -> tuple[Measure, float]:
 
 
 def _means(inside: np.ndarray, others: np.ndarray) -> tuple[Measure, float]:
-    """The difference of two mean errors and its p, by Welch's t; with fewer than two faces nothing is known."""
+    """The difference of two mean errors and its p, by Welch's t; of one face or of equal errors nothing is known."""
     n = min(len(inside), len(others))
     found: Measure = {"value": math.nan, "low": -math.inf, "high": math.inf, "n": n}
     if n:
         found["value"] = float(inside.mean() - others.mean())
-    if n < 2 or not (inside.std() or others.std()):
+    if n < 2 or min(inside.std(), others.std()) == 0:
         return found, math.nan
     test = ttest_ind(inside, others, equal_var=False)
     low, high = test.confidence_interval(0.95)
