@@ -354,14 +354,17 @@ class Years(_Task):
         return np.abs(self._errors(labels, decisions))
 
     def measures(self, labels: np.ndarray, decisions: np.ndarray, training: np.ndarray) -> dict:
-        """Mean error ``mae``, ``bias``, and ``median_mae``, the error of always saying training's median; each with its
-        interval.
+        """Mean error ``mae``, ``median`` error, ``bias``, the share within five years ``cs5`` (the field's cumulative
+        score), and ``median_mae``, the error of always saying training's median; each with its interval.
         """
-        from helpers.metrics import mean
+        from helpers.metrics import mean, percentile, share
 
         usual = float(np.median(training.mean(axis=1))) if len(training) else math.nan
+        scores = self.scores(labels, decisions)
         return {
-            "mae": mean(self.scores(labels, decisions)),
+            "mae": mean(scores),
+            "median": percentile(scores, 0.5),
+            "cs5": share(scores <= 5.0),
             "bias": mean(self._errors(labels, decisions)),
             "median_mae": mean(self.scores(labels, np.full(len(labels), usual))),
         }

@@ -438,6 +438,15 @@ def test_an_answer_within_an_interval_has_no_error_in_the_metrics(tmp_path):
     assert [bar.get_height() for bar in figure.axes[1].patches] == [1.0, 3.0], "by decade: how far off, not from there"
 
 
+def test_test_faces_that_have_no_copy_in_training_data_are_also_measured_alone():
+    table = predictions({"train": [("own", 20, 20, 20.0)] * 2, "test": [("own", 20, 20, 20.0), ("own", 30, 30, 36.0)]})
+    assert "without_copies" not in measure(table)["test"]["age"], "the table does not tell"
+    found = measure(table.assign(copied=[False, False, True, False]))
+    assert found["test"]["age"]["mae"]["value"] == 3 and found["test"]["age"]["without_copies"]["mae"]["value"] == 6
+    assert found["test"]["age"]["without_copies"]["cs5"]["n"] == 1 and "without_copies" not in found["train"]["age"]
+    assert measure(table.assign(copied=True))["test"]["age"]["without_copies"] is None
+
+
 def share(value, n=10_000):
     return {"accuracy": proportion(round(value * n), n)}
 

@@ -212,6 +212,8 @@ def test_an_answer_within_its_interval_has_no_error_and_one_outside_its_distance
     assert found["mae"]["value"] == pytest.approx(10.5 / 5) and found["mae"]["n"] == 5
     assert found["bias"]["value"] == pytest.approx(0.5 / 5), "too young by 5, too old by 2.5 and 3"
     assert found["median_mae"]["value"] == pytest.approx(4 / 5), "30 is one year off four times"
+    assert found["median"]["value"] == 2.5 and found["cs5"]["value"] == 1, "five years off is within five years"
+    assert AGE.measures(labels, answers - 0.5, years())["cs5"]["value"] == 4 / 5
     assert np.isnan(AGE.measures(labels, answers, years())["median_mae"]["value"]), "no training label, no median"
 
 

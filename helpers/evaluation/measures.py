@@ -16,7 +16,9 @@ def measure(table: pd.DataFrame) -> dict:
         table: as :func:`helpers.evaluation.predictions.write_predictions` gives it.
 
     Returns:
-        ``split -> task -> measure`` over all datasets; each task also has ``by_dataset`` and ``by_part``. ``gap`` is
+        ``split -> task -> measure`` over all datasets; each task also has ``by_dataset`` and ``by_part``, and in the
+        test split, where the table tells which faces are ``copied``, ``without_copies``: the same measures of faces
+        that the published training sets do not hold; None where none is left. ``gap`` is
         the measure of its criterion's task in training minus validation, and ``weights`` the SHA-256 of what answered.
         A task that no row of a split carries is left out of that split.
     """
@@ -40,7 +42,11 @@ def _measure(table: pd.DataFrame, task: Task, training: np.ndarray) -> dict:
 
     datasets = {name: measures(rows) for name, rows in table.groupby("dataset")}
     parts = {" ".join(names): measures(rows) for names, rows in table.groupby(["dataset", "part"])}
-    return measures(table) | {"by_dataset": datasets, "by_part": parts}
+    found = measures(table) | {"by_dataset": datasets, "by_part": parts}
+    if "copied" in table and (table["split"] == "test").all():
+        new = table[~table["copied"].astype(bool)]
+        found["without_copies"] = measures(new) if len(new) else None
+    return found
 
 
 def summary(metrics: dict) -> pd.DataFrame:
