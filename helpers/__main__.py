@@ -93,18 +93,19 @@ def train(args: argparse.Namespace, workspace: Workspace) -> None:
 def evaluate(args: argparse.Namespace, workspace: Workspace) -> None:
     """05: measure a run on every split, the test split included."""
     from helpers import plots
-    from helpers.evaluation.figures import all_figures
+    from helpers.evaluation.card import write_card
+    from helpers.evaluation.figures import all_figures, face_figures
     from helpers.evaluation.measures import measure, summary
     from helpers.evaluation.predictions import write_predictions
     from helpers.runs.run import Run
 
-    run = Run.open(_run_folder(args, workspace))
-    table = write_predictions(run, _faces(args, workspace), progress=bar)
+    run, store = Run.open(_run_folder(args, workspace)), _faces(args, workspace)
+    table = write_predictions(run, store, progress=bar)
     metrics = measure(table)
     run.write_metrics("evaluation", metrics)
-    plots.save_all(all_figures(run, metrics, table), run.folder / "figures")
+    plots.save_all(all_figures(run, metrics, table) | face_figures(run, store, table), run.folder / "figures")
     print(summary(metrics).to_string(index=False))
-    print(f"Figures are in {run.folder / 'figures'}.")
+    print(f"Figures are in {run.folder / 'figures'}; {write_card(run)} tells what they mean.")
 
 
 def labels(args: argparse.Namespace, workspace: Workspace) -> None:

@@ -31,7 +31,10 @@ class Picture(Figure):
 
     Attributes:
         about: text that the PNG file holds besides the picture, such as the weights that it tells of.
+        alt: what stands for the picture where it cannot be seen; its titles where nothing is said.
     """
+
+    alt = ""
 
     about: Mapping[str, str] = MappingProxyType({})
 
@@ -39,7 +42,9 @@ class Picture(Figure):
         """The file's content."""
         return print_figure(self, dpi=dpi, bbox_inches=None, metadata=dict(self.about))
 
-    _repr_png_ = png
+    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
+        titles = [self.get_suptitle(), *(axis.get_title() for axis in self.axes)]
+        return self.png(), {"alt": self.alt or ". ".join(title.replace("\n", " ") for title in titles if title)}
 
 
 def _figure(rows: int, columns: int, width: float, height: float, title: str):
@@ -79,6 +84,65 @@ def faces(
     for axis, image, caption, mark in zip(axes, images, titles, marks or [False] * len(images), strict=False):
         axis.imshow(image, interpolation="nearest")
         axis.set_title(caption, fontsize=8, fontweight="normal", color="#c02020" if mark else "black")
+    return figure
+
+
+@_styled
+def scores(cards: list[tuple[str, str, str, str, str]], title: str) -> Picture:
+    """One card for each task side by side.
+
+    Args:
+        cards: name, value, what it is measured on, the outcome in words, and its colour.
+    """
+    figure, axes = _figure(1, len(cards), 3.2 * len(cards), 2.1, title)
+    for axis, (name, value, about, outcome, colour) in zip(axes, cards, strict=True):
+        axis.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
+        axis.grid(visible=False)
+        axis.text(0.5, 0.88, name, ha="center", va="center", fontweight="bold")
+        axis.text(0.5, 0.60, value, ha="center", va="center", fontsize=20)
+        axis.text(0.5, 0.34, about, ha="center", va="center", fontsize=8)
+        axis.text(0.5, 0.10, outcome, ha="center", va="center", color="white", fontweight="bold", fontsize=9,
+                  bbox={"facecolor": colour, "edgecolor": "none", "boxstyle": "round,pad=0.4"})  # fmt: skip
+    figure.alt = f"{title}. " + "; ".join(f"{card[0]} {card[1]}, {card[2]}: {card[3]}" for card in cards)
+    return figure
+
+
+@_styled
+def groups(found: dict[str, dict], title: str, scale: float, unit: str) -> Picture:
+    """A measure of each group with its interval and count, by ``grouping -> group`` of
+    :func:`helpers.evaluation.groups.by_group`; groups too small to judge are grey.
+    """
+    shown = {name: parts for name, parts in found.items() if name != "worst" and "note" not in parts}
+    figure, axes = _figure(1, max(1, len(shown)), 11, 3.6, title)
+    for axis, (name, parts) in zip(axes, shown.items(), strict=False):
+        for at, part in enumerate(parts.values()):
+            value, low, high = (scale * part["measure"][end] for end in ("value", "low", "high"))
+            spread = np.nan_to_num([[value - low], [high - value]], posinf=0)
+            axis.errorbar([at], [value], spread, fmt="o", capsize=3, color="grey" if part["small"] else TRAIN)
+        names = [f"{group}\nn={part['measure']['n']}" for group, part in parts.items()]
+        axis.set_xticks(range(len(parts)), names, fontsize=7)
+        axis.set_title(f"by {name}")
+        axis.margins(x=0.1)
+    axes[0].set_ylabel(unit.strip())
+    return figure
+
+
+@_styled
+def reliability(bins: list[dict], kept: np.ndarray, accuracy: np.ndarray, title: str) -> Picture:
+    """Left, accuracy over confidence with its interval; right, the accuracy of the most confident share of faces."""
+    figure, (left, right) = _figure(1, 2, 10, 4.0, title)
+    left.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+    for part in bins:
+        value, low, high = (part["accuracy"][end] for end in ("value", "low", "high"))
+        left.errorbar(part["confidence"], value, [[value - low], [high - value]], fmt="o", capsize=3, color=TRAIN)
+    left.set(xlabel="confidence", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02),
+             title="On the line: as often right as it says")  # fmt: skip
+    right.plot(kept, accuracy, color=TRAIN)
+    right.set(xlabel="share of faces that are answered, the surest first", ylabel="share that is right",
+              title="Answering only when sure", xlim=(0, 1))  # fmt: skip
+    for axis in (left, right):
+        axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
 

@@ -86,14 +86,6 @@ def test_age_errors_are_tested_by_welch_s_t():
     assert found["age"]["40-49"]["p"] is None, "no other faces"
 
 
-def test_p_values_are_corrected_over_all_groups_of_a_task():
-    from helpers.evaluation.groups import _holm
-
-    # Holm 1979 by hand: 4 · 0.01, 3 · 0.02, 2 · 0.03 is less than that before it comes to, and 0.2.
-    assert _holm(np.array([0.03, 0.01, 0.2, 0.02])) == pytest.approx([0.06, 0.04, 0.2, 0.06])
-    assert _holm(np.array([0.4, 0.5])) == pytest.approx([0.8, 0.8]) and _holm(np.array([])).size == 0
-
-
 def test_small_groups_are_shown_and_marked_but_never_named():
     table = answer(blank(229, emotion=3, race=np.repeat([0, 1], [200, 29])), np.arange(229) < 195)
     found = by_group(table)["emotion"]

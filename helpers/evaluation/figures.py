@@ -3,9 +3,16 @@
 import pandas as pd
 
 from helpers import plots
+from helpers.config import CRITERIA
+from helpers.data.store import FaceStore
+from helpers.evaluation.calibration import calibrated, coverage_curve, reliability
+from helpers.evaluation.failures import attention, captions, judged, worst
+from helpers.evaluation.verdict import verdict
+from helpers.files import InputError
 from helpers.plots import Picture
 from helpers.runs.run import Run
 from helpers.tasks import TASKS, Classes, Task, Years
+from helpers.training.predict import load_best
 
 
 def task_figures(name: str, metrics: dict, table: pd.DataFrame, drawn: bool) -> dict[str, Picture]:
@@ -31,7 +38,87 @@ def all_figures(run: Run, metrics: dict, table: pd.DataFrame) -> dict[str, Pictu
     figures = {"curves": plots.curves(run.history, run.title)}
     for name in TASKS:
         figures |= task_figures(name, metrics, table, drawn)
-    figures["curves"].about = {"weights": metrics["weights"]}
+    figures |= group_figures(metrics) | confidence_figures(table, metrics["calibration"]["fitted"])
+    figures["scores"] = headline(run, metrics)
+    for picture in figures.values():
+        picture.about = {"weights": metrics["weights"]}
+    return figures
+
+
+_COLOURS = {"pass": "#2e7d32", "borderline": "#b26a00", "fail": "#b71c1c"}
+
+
+def headline(run: Run, metrics: dict) -> Picture:
+    """A card for each task: its test result with interval and count, and how its criterion judges it."""
+    findings = dict(zip(CRITERIA, verdict({"evaluation": metrics}, run.manifest["drawn"], run.weights), strict=True))
+    cards = []
+    for name, task in TASKS.items():
+        found, finding = metrics.get("test", {}).get(name), findings[name]
+        value, about = "-", "no test face has this label"
+        if found:
+            part = found[task.measure]
+            value, low, high = (f"{task.scale * (part[end] or 0):.1f}" for end in ("value", "low", "high"))
+            value, about = f"{value}{task.unit}", f"{low} to {high}, n = {part['n']}, {', '.join(found['by_dataset'])}"
+        outcome = f"{finding.wanted}: {finding.status}"
+        cards.append((task.title, value, about, outcome, _COLOURS.get(finding.status, "#546e7a")))
+    return plots.scores(cards, f"{run.title}, test split{' (drawn faces)' if run.manifest['drawn'] else ''}")
+
+
+def group_figures(metrics: dict) -> dict[str, Picture]:
+    """Each task's measure by group of people; nothing of a task whose faces have no known group."""
+    figures = {}
+    for name, task in TASKS.items():
+        found = metrics.get("groups", {}).get(name, {})
+        if any(key != "worst" and "note" not in parts for key, parts in found.items()):
+            worst = found["worst"]
+            told = f"worst: {worst['grouping']} {worst['group']}" if worst else "no group is clearly worse"
+            title = f"{task.title.capitalize()} by group, test split; {told}"
+            figures[f"groups_{name}"] = plots.groups(found, title, task.scale, task.unit)
+    return figures
+
+
+def confidence_figures(table: pd.DataFrame, fitted: dict[str, float]) -> dict[str, Picture]:
+    """How far each task's calibrated confidence can be believed, on test faces."""
+    figures, after = {}, calibrated(table, fitted)
+    for name, task in TASKS.items():
+        rows = judged(after, task)
+        if task.classes and len(rows):
+            sure, hits = rows["sure"].to_numpy(), ~rows["wrong"].to_numpy(bool)
+            title = f"{name.capitalize()}: can its confidence be trusted?"
+            figures[f"confidence_{name}"] = plots.reliability(
+                reliability(sure, hits), *coverage_curve(sure, hits), title
+            )
+    return figures
+
+
+def face_figures(run: Run, store: FaceStore, table: pd.DataFrame, count: int = 8) -> dict[str, Picture]:
+    """Faces that it read right and wrong, and its most confident mistakes with what it looked at."""
+    model, figures, drawn = load_best(run), {}, " (drawn faces)" if run.manifest["drawn"] else ""
+    for name, task in TASKS.items():
+        rows = judged(table, task)
+        wrong = worst(rows, task, count)
+        if not len(rows):
+            continue
+        images, titles, marks = [], [], []
+        right = rows[rows["wrong"] <= (0 if task.classes else 2)].sort_values("name").iloc[:: max(1, len(rows) // 997)]
+        for shown, mark in ((right.head(count), False), (wrong, True)):
+            images += [store.image(row) for row in shown["row"]]
+            titles += captions(shown, task)
+            marks += [mark] * len(shown)
+        title = f"{name.capitalize()}, test split{drawn}: read right, and (red) furthest off"
+        figures[f"faces_{name}"] = plots.faces(images, titles, count, title, marks)
+        if task.classes and len(wrong):
+            try:
+                seen = [attention(model, store.image(row), name) for row in wrong["row"]]
+            except InputError as error:
+                run.log(str(error))
+                continue
+            both = [
+                image for pair in zip([store.image(row) for row in wrong["row"]], seen, strict=True) for image in pair
+            ]
+            titles = [text for caption in captions(wrong, task) for text in (caption, "looked at")]
+            title = f"{name.capitalize()}{drawn}: the surest mistakes, and what it looked at"
+            figures[f"mistakes_{name}"] = plots.faces(both, titles, count, title)
     return figures
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency, fisher_exact, ttest_ind
+from statsmodels.stats.multitest import multipletests
 
 from helpers.metrics import Measure, difference, mean, share
 from helpers.tasks import AGE, GENDER, RACE, TASKS, Task
@@ -46,7 +47,8 @@ def _of_task(table: pd.DataFrame, task: Task) -> dict:
                    for label, names in ((GENDER, GENDER.classes), (AGE, AGE_BANDS), (RACE, RACE.classes))}  # fmt: skip
     tested = [(grouping, group) for grouping, groups in found.items() for group in groups
               if group != "note" and groups[group]["p"] is not None]  # fmt: skip
-    corrected = _holm(np.array([found[grouping][group]["p"] for grouping, group in tested]))
+    p_values = [found[grouping][group]["p"] for grouping, group in tested]
+    corrected = multipletests(p_values, method="holm")[1] if p_values else []
     worst, sign = [], 1 if task.larger_is_better else -1
     for (grouping, group), p in zip(tested, corrected, strict=True):
         part = found[grouping][group]
@@ -100,11 +102,3 @@ def _means(inside: np.ndarray, others: np.ndarray) -> tuple[Measure, float]:
     test = ttest_ind(inside, others, equal_var=False)
     low, high = test.confidence_interval(0.95)
     return found | {"low": float(low), "high": float(high)}, test.pvalue
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    """Corrected p-values (Holm 1979): the i-th smallest of m times m - i, never below one that was smaller."""
-    order = np.argsort(p)
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))), 1)
-    return corrected

@@ -5,6 +5,8 @@ import pandas as pd
 
 from helpers.config import CRITERIA
 from helpers.data.audit import SPLITS
+from helpers.evaluation.calibration import calibration_measures, fit
+from helpers.evaluation.groups import by_group
 from helpers.metrics import difference
 from helpers.tasks import TASKS, Task
 
@@ -20,6 +22,7 @@ def measure(table: pd.DataFrame) -> dict:
         test split, where the table tells which faces are ``copied``, ``without_copies``: the same measures of faces
         that the published training sets do not hold; None where none is left. ``gap`` is
         the measure of its criterion's task in training minus validation, and ``weights`` the SHA-256 of what answered.
+        ``calibration`` holds what was ``fitted`` and what it is worth, ``groups`` the measures by group of people.
         A task that no row of a split carries is left out of that split.
     """
     metrics: dict = {"weights": table.attrs["weights"]}
@@ -29,6 +32,9 @@ def measure(table: pd.DataFrame) -> dict:
         training = task.read(known[known["split"] == "train"])
         for split, rows in known.groupby("split"):
             metrics[str(split)][name] = _measure(rows, task, training)
+    fitted = fit(table)
+    metrics["calibration"] = {"fitted": fitted} | calibration_measures(table, fitted)
+    metrics["groups"] = by_group(table)
     judged = TASKS[CRITERIA["gap"].task]
     pair = [metrics.get(split, {}).get(judged.name) for split in ("train", "validation")]
     return metrics | ({"gap": difference(*(found[judged.measure] for found in pair))} if all(pair) else {})

@@ -12,13 +12,17 @@ from helpers.tasks import TASKS
 
 @dataclass(frozen=True)
 class Finding:
-    """One criterion's outcome: ``status`` is pass, borderline, fail, drawn faces, not measurable or not measured."""
+    """One criterion's outcome: ``status`` is pass, borderline, fail, drawn faces, not measurable or not measured.
+
+    ``advice`` is what to change next, where it is not a pass.
+    """
 
     title: str
     wanted: str
     found: str
     status: str
     note: str
+    advice: str = ""
 
 
 _AGAIN = {"evaluation": "run notebook 05 (evaluate) again", "export": "run notebook 06 (export) again"}
@@ -85,11 +89,12 @@ def _judge(criterion: Criterion, measure: Measure | None, drawn: bool, note: str
         status = "pass"
     else:
         status = "borderline" if (value >= criterion.bound) == criterion.at_least else "fail"
-    return Finding(criterion.title, wanted, f"{value:.3g}{interval}, n = {measure['n']}", status, note)
+    advice = criterion.advice if status in ("borderline", "fail") else ""
+    return Finding(criterion.title, wanted, f"{value:.3g}{interval}, n = {measure['n']}", status, note, advice)
 
 
 def verdict_table(findings: list[Finding]) -> pd.DataFrame:
     """The verdict as a table to read."""
-    columns = ["criterion", "wanted", "found (95 % interval)", "verdict", "measured on"]
-    rows = [(f.title, f.wanted, f.found, f.status, f.note) for f in findings]
+    columns = ["criterion", "wanted", "found (95 % interval)", "verdict", "measured on", "what now"]
+    rows = [(f.title, f.wanted, f.found, f.status, f.note, f.advice) for f in findings]
     return pd.DataFrame(rows, columns=columns)

@@ -40,7 +40,7 @@ class TryOut(widgets.VBox):
                 shown.append((draw, f"{kept:.0%} kept{', too strong' if too_strong else ''}", too_strong))
         images, captions, marks = (list(part) for part in zip(*shown, strict=True))
         text = f"{name}, {TECHNIQUES[name].amount(strength)}"
-        self.picture.value = plots.faces(images, captions, DRAWS + 1, text, marks)._repr_png_()
+        self.picture.value = plots.faces(images, captions, DRAWS + 1, text, marks).png()
         found = f"<b style='color:#c02020'>Too strong</b> for {sum(marks)} of {DRAWS * len(self._faces)} draws"
         advice = f"{found}: lower the strength, or leave the technique out."
         self.message.value = advice if any(marks) else "Every draw keeps the face readable."
