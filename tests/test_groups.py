@@ -30,8 +30,8 @@ def answer(table, right):
 
 
 def test_a_run_that_serves_all_alike_has_no_worst_group():
-    worst = [found["worst"] for seed in range(20) for found in by_group(answer(*faces(seed=seed))).values()]
-    assert sum(one is not None for one in worst) <= 6  # of 60, each named by chance in 5 of 100
+    worst = [found["worst"] for seed in range(8) for found in by_group(answer(*faces(seed=seed))).values()]
+    assert sum(one is not None for one in worst) <= 4  # of 24, each named by chance in 5 of 100
 
 
 def test_a_run_that_is_blind_to_a_group_is_caught_by_that_group():
@@ -49,12 +49,9 @@ def test_a_run_that_is_blind_to_a_group_is_caught_by_that_group():
 
 def test_a_group_that_is_served_better_is_not_the_worst():
     table, right = faces()
-    table = answer(table, (table["gender"] == 1).to_numpy() & (table["race"] != 9).to_numpy() | right)
-    found = by_group(table)["gender"]
-    assert found["gender"]["female"]["measure"]["value"] == 1 and found["worst"] == {
-        "grouping": "gender",
-        "group": "male",
-    }
+    found = by_group(answer(table, (table["race"] == RACES.index("Asian")).to_numpy() | right))["gender"]
+    assert found["race"]["Asian"]["measure"]["value"] == 1 and found["race"]["Asian"]["p"] < 1e-6
+    assert found["worst"] is None
 
 
 def test_shares_are_tested_by_two_proportions_and_few_faces_by_fisher_s_exact_test():

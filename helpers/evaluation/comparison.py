@@ -85,7 +85,7 @@ def _means(first: np.ndarray, second: np.ndarray) -> tuple[Measure, float]:
     found = mean(apart)
     if len(apart) < 2:
         return found, math.nan
-    test = bootstrap((apart,), np.mean, n_resamples=1999, batch=100, method="percentile", rng=0)
+    test = bootstrap((apart,), np.mean, n_resamples=999, batch=100, method="percentile", rng=0)
     drawn, (low, high) = test.bootstrap_distribution, test.confidence_interval
     p = 2 * (min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1) / (len(drawn) + 1)
     return found | {"low": float(low), "high": float(high)}, min(float(p), 1.0)
