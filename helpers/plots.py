@@ -116,7 +116,8 @@ def groups(found: dict[str, dict], title: str, scale: float, unit: str) -> Pictu
     figure, axes = _figure(1, max(1, len(shown)), 11, 3.6, title)
     for axis, (name, parts) in zip(axes, shown.items(), strict=False):
         for at, part in enumerate(parts.values()):
-            value, low, high = (scale * part["measure"][end] for end in ("value", "low", "high"))
+            # Null in a file: no bound.
+            value, low, high = scale * np.array([part["measure"][end] for end in ("value", "low", "high")], float)
             spread = np.nan_to_num([[value - low], [high - value]], posinf=0)
             axis.errorbar([at], [value], spread, fmt="o", capsize=3, color="grey" if part["small"] else TRAIN)
         names = [f"{group}\nn={part['measure']['n']}" for group, part in parts.items()]

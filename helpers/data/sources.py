@@ -251,7 +251,7 @@ def read_source(
     rejects: list[tuple[str, Any]] = []
     folder = place if place.is_dir() else place.parent
     # Processes, since threads would mostly wait for each other's turn at small faces.
-    workers = min(os.cpu_count() or 1, len(items) // _WORTH_A_PROCESS)
+    workers = min(len(os.sched_getaffinity(0)), len(items) // _WORTH_A_PROCESS)
     opened: Iterable[list[Face | str]] = DataLoader(
         items, 64, num_workers=workers, worker_init_fn=quiet_worker,  # type: ignore[arg-type]
         collate_fn=partial(_open_all, os.path.realpath(folder), knobs.max_side),

@@ -8,9 +8,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, bootstrap, norm
 
+from helpers.evaluation.predictions import read_predictions
 from helpers.files import InputError
 from helpers.metrics import Measure, mean
+from helpers.runs.run import Run
 from helpers.tasks import TASKS
+
+
+def compare_runs(runs: list[Run]) -> pd.DataFrame:
+    """:func:`compare` of evaluated runs; of one run, an empty table."""
+    return compare({run.folder.name: read_predictions(run) for run in runs}) if len(runs) > 1 else pd.DataFrame()
 
 
 def compare(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
