@@ -57,10 +57,14 @@ def test_every_step_runs_in_order_from_the_paths_of_four_folders(workspace, path
     metrics = json.loads((run / "metrics.json").read_text())
     assert set(metrics) - {"checksum"} == {"evaluation", "export"}
     assert metrics["evaluation"]["weights"] == metrics["export"]["weights"] == about["weights"]
-    assert set(metrics["evaluation"]) == {"train", "validation", "test", "gap", "weights"}
+    assert set(metrics["evaluation"]) == {"train", "validation", "test", "gap", "weights", "calibration", "groups"}
     assert set(metrics["export"]) == {"difference", "agreement", "milliseconds", "bytes", "weights"}
-    assert {path.stem for path in (run / "figures").iterdir()} == {"curves", "age", *(
-        f"{kind}_{task}" for kind in ("confusion", "classes") for task in ("emotion", "gender"))}  # fmt: skip
+    drawn = {"curves", "age", "scores", "groups_age", "groups_gender", "faces_age"}
+    kinds = ("confusion", "classes", "confidence", "faces", "mistakes")
+    drawn |= {f"{kind}_{task}" for kind in kinds for task in ("emotion", "gender")}
+    assert {path.stem for path in (run / "figures").iterdir()} == drawn
+    assert "Its faces are drawn" in (run / "MODEL_CARD.md").read_text()
+    assert json.loads(about["calibration"]) == metrics["evaluation"]["calibration"]["fitted"]
     printed = capsys.readouterr().out
     assert "epoch 1" in printed and "Emotion accuracy" in printed and "drawn faces" in printed
 
@@ -358,7 +362,7 @@ def test_a_run_s_name_is_drawn_as_it_is_written(trained):
         figures = [plots.curves(trained.history, f"Run {name}"), plots.class_balance({"own": trained_audit()}, name)]
         figures.append(plots.faces([np.zeros((8, 8, 3), np.uint8)], [name], title=name))
         for figure in figures:
-            assert figure._repr_png_().startswith(b"\x89PNG") and name in figure.get_suptitle()
+            assert figure.png().startswith(b"\x89PNG") and name in figure.get_suptitle()
 
 
 def trained_audit() -> dict:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from tables import answered
 
 from helpers import plots
 from helpers.data.store import pack
@@ -30,7 +31,7 @@ from helpers.files import InputError
 from helpers.metrics import proportion
 from helpers.runs.checkpoints import fingerprint, load_checkpoint, previous, save_checkpoint
 from helpers.runs.run import Run
-from helpers.tasks import AGE, EMOTIONS, GENDERS, TASKS
+from helpers.tasks import AGE, EMOTION, EMOTIONS, GENDER, GENDERS, TASKS
 from helpers.training.model import FaceModel, Reader, create_model
 from helpers.training.predict import load_best
 
@@ -405,8 +406,9 @@ def predictions(splits: dict[str, list]) -> pd.DataFrame:
     rows = [(split, *row) for split, given in splits.items() for row in given]
     table = pd.DataFrame(rows, columns=["split", "dataset", "age_low", "age_high", "age_answer"])
     unknown = {column: -1 for task in TASKS.values() if task is not AGE for column in task.columns}
-    answers = {f"{name}_answer": 0 for name in TASKS if name != "age"}
-    table = table.assign(part=None, **unknown, **answers)
+    table = table.assign(part=None, race=-1, age_spread=1.0, **unknown)
+    for task in (EMOTION, GENDER):
+        table = table.assign(**answered(task, np.zeros(len(table), int)))
     table.attrs["weights"] = "0123"
     return table
 
@@ -418,7 +420,7 @@ def test_an_answer_within_an_interval_has_no_error_in_the_metrics(tmp_path):
         "test": [("utkface", 20, 29, 25.0), ("utkface", 20, 29, 31.0), ("own", 30, 30, 27.0), unlabelled],
     })  # fmt: skip
     found = measure(table)
-    assert set(found) == {"weights", "train", "test"}, "no gap"
+    assert set(found) == {"weights", "train", "test", "calibration", "groups"}, "no gap"
     assert list(found["test"]) == ["age"], "no task without a label"
     age = found["test"]["age"]
     assert (age["mae"]["value"], age["mae"]["n"], age["bias"]["value"]) == (

@@ -300,7 +300,7 @@ def test_after_an_interrupt_in_the_first_epoch_the_next_cells_work(store, tiny_c
             os.kill(os.getpid(), signal.SIGINT)
 
     run = fit(tiny_config, store, tmp_path / "runs" / "run", on_step=interrupt)
-    assert run.history == [] and plots.curves(run.history)._repr_png_().startswith(b"\x89PNG")
+    assert run.history == [] and plots.curves(run.history).png().startswith(b"\x89PNG")
     assert len(runs_table(run.folder.parent)) == 0
     with pytest.raises(InputError, match="train first"):
         load_best(run)
