@@ -28,10 +28,11 @@ notebooks: .venv/installed  ## build the notebooks, the guide and README's table
 colab: .venv-colab/installed  ## run the notebooks on Colab's Python version with Colab's library versions
 	.venv-colab/bin/python -m pytest tests/test_notebooks.py tests/test_session.py
 
-bench: .venv/installed  ## measure loader, store and training on drawn faces; FACES=<packed store> for others
+bench: .venv/installed  ## measure loader, store, training and evaluation on drawn faces; FACES=<packed store> for others
 	.venv/bin/python -m benchmarks.loader $(if $(FACES),--faces $(FACES))
 	.venv/bin/python -m benchmarks.store $(if $(FACES),--faces $(FACES))
 	.venv/bin/python -m benchmarks.training $(if $(FACES),--faces $(FACES))
+	.venv/bin/python -m benchmarks.evaluation $(if $(FACES),--faces $(FACES))
 
 constraints: .venv/installed  ## pin what a new requirement needs; what is pinned stays, so edit a line to change it
 	.venv/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \

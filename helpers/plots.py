@@ -13,10 +13,17 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from helpers.config import CRITERIA
 from helpers.files import write_file
+from helpers.metrics import mean
 from helpers.tasks import AGE_RANGE, TASKS
 
 TRAIN, VALIDATION, TEST = "#4477aa", "#ee6677", "#228833"
 """One colour per split, told apart by colour-blind readers too (Paul Tol's bright scheme)."""
+
+GAP = "#aa3377"
+"""The gap's, of the same scheme."""
+
+FEW = 10
+"""Faces below which a bar claims nothing."""
 
 _styled = rc_context({
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 10,
@@ -153,41 +160,47 @@ def curves(history: list[dict], title: str = "Training") -> Picture:
     columns = -(-(len(TASKS) + 3) // 2)
     figure, axes = _figure(2, columns, 13 * columns / 3, 6.4, title)
     both, gap = {"train_": TRAIN, "val_": VALIDATION}, CRITERIA["gap"]
-    # Title, key in the history, the colours of its lines by what stands before the key, whether it is a share.
-    panels = [("Loss (training: augmented and mixed)", "loss", both, False)]
-    for task in TASKS.values():
-        text = task.title.capitalize() + ("" if task.classes else f" in{task.unit}")
-        panels.append((text, task.key, both, bool(task.classes)))
-    panels.append((f"{gap.task.capitalize()} gap, training minus validation", "gap", {"": TEST}, True))
-    panels.append(("Learning rate", "lr", {"": "black"}, False))
+    # Title, key in the history, the colours of its lines by what stands before the key, factor, and what is aimed at.
+    panels: list[tuple[str, str, dict[str, str], float, float | None]]
+    panels = [("Loss (training: augmented and mixed)", "loss", both, 1.0, None)]
+    for name, task in TASKS.items():
+        aim = CRITERIA[name].bound if name in CRITERIA else None
+        panels.append((f"{task.title.capitalize()},{task.unit}", task.key, both, task.scale, aim))
+    panels.append(
+        (f"{gap.task.capitalize()} gap, training minus validation, points", "gap", {"": GAP}, 100.0, gap.bound)
+    )
+    panels.append(("Learning rate", "lr", {"": "black"}, 1.0, None))
     best = max((row["epoch"] for row in history if row["best"]), default=None)
-    for axis, (text, key, colours, is_share) in zip(axes, panels, strict=False):
+    for axis, (text, key, colours, factor, aim) in zip(axes, panels, strict=False):
+        epochs = [row["epoch"] for row in history]
         for before, colour in colours.items():
-            values = np.array([row[before + key] for row in history], float)  # what is not known becomes NaN
-            axis.plot([row["epoch"] for row in history], values, color=colour, marker="o", markersize=3)
+            values = factor * np.array([row[before + key] for row in history], float)  # what is not known becomes NaN
+            axis.plot(epochs, values, color=colour, marker="o", markersize=3)
+            told = {epochs.index(best), len(epochs) - 1} if best is not None and before != "train_" else set()
+            for at in told:
+                axis.annotate(f"{values[at]:.3g}", (epochs[at], values[at]), fontsize=8, color=colour,
+                              textcoords="offset points", xytext=(0, 5), ha="center")  # fmt: skip
         axis.set_title(text)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if is_share:
-            axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-        if key == "gap":
-            axis.axhline(gap.bound / 100, color="grey", linestyle=":")
+        if aim is not None:
+            axis.axhline(aim, color="grey", linestyle=":")
         if best is not None:
             axis.axvline(best, color="grey", linewidth=0.8, linestyle="--")
     for axis in axes[len(panels) :]:
         axis.axis("off")
-    figure.supxlabel("epoch (dashed: best)", fontsize="medium")
+    figure.supxlabel("epoch (dashed: best; dotted: what is aimed at)", fontsize="medium")
     axes[0].legend(["training faces", "validation"])
     return figure
 
 
 @_styled
 def confusion(matrix: list[list[int]], names: tuple[str, ...], title: str) -> Picture:
-    """A confusion matrix, rows the truth: shares of each row as colour and text, counts below them."""
+    """A confusion matrix, rows the truth: shares of each row as colour and text, counts below; no text for none."""
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 1.8 + 0.75 * len(names)
     figure, (axis,) = _figure(1, 1, side + 0.6, side, title)
-    text = [[f"{share:.0%}\n{count}" for share, count in zip(*row, strict=True)]
+    text = [[f"{share:.0%}\n{count}" if count else "" for share, count in zip(*row, strict=True)]
             for row in zip(shares, counts, strict=True)]  # fmt: skip
     sns.heatmap(
         shares, vmin=0, vmax=1, annot=text, fmt="", cmap="Blues", square=True, ax=axis,
@@ -225,8 +238,12 @@ def ages(true: np.ndarray, answered: np.ndarray, errors: np.ndarray, title: str)
     left.set(xlabel="true age", ylabel="answered age", title=f"{len(true)} faces")
     starts, decades, counts = np.unique(true // 10 * 10, return_inverse=True, return_counts=True)
     names = [f"{start:.0f}-{start + 9:.0f}\nn={count}" for start, count in zip(starts, counts, strict=True)]
-    right.bar(names, np.bincount(decades, errors) / counts, color=TRAIN)
-    right.set(xlabel="true age", title="Mean absolute error")
+    found = [mean(errors[decades == number]) for number in range(len(starts))]
+    value, high = (np.array([part[end] for part in found]) for end in ("value", "high"))
+    few = counts < FEW
+    right.bar(names, value, color=np.where(few, "lightgrey", TRAIN), capsize=3,
+              yerr=np.where(few, 0, np.nan_to_num(high - value, posinf=0)))  # fmt: skip
+    right.set(xlabel="true age", title=f"Mean absolute error{f' (grey: fewer than {FEW} faces)' if few.any() else ''}")
     right.tick_params(axis="x", labelsize=8, grid_alpha=0)
     return figure
 

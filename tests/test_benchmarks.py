@@ -20,6 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
             {"packing_faces_per_s", "first_batch_s", "first_batch_ratio", "memory_ratio"},
         ),
         (
+            "evaluation",
+            ["--predictions", "2000", "--predict", "64", "--backbone", "test_resnet", "--size", "64"],
+            {"measures_s", "figures_s", "predicting_by_forward"},
+        ),
+        (
             "training",
             ["--part", "speed", "--steps", "2", "--backbone", "test_resnet", "--size", "32", "--workers", "0"],
             {"end_to_end_ratio"},
@@ -49,6 +54,6 @@ def test_a_benchmark_ends_with_its_ratios(store, name, options, figures):
     command = [sys.executable, "-m", f"benchmarks.{name}", "--faces", str(store.folder), "--rounds", "1", *options]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     last = json.loads(found.stdout.splitlines()[-1])
-    assert figures <= set(last) and (name == "training" or all(last[figure] > 0 for figure in figures))
+    assert figures <= set(last) and (name in ("training", "evaluation") or all(last[figure] > 0 for figure in figures))
     assert last["faces"] == len(store) and last["drawn"] is True
     assert not list(store.folder.parent.glob("tmp*")), "nothing is left behind"

@@ -20,7 +20,7 @@ from tables import answered
 from helpers import plots
 from helpers.data.store import pack
 from helpers.evaluation.figures import all_figures, task_figures
-from helpers.evaluation.measures import measure, summary
+from helpers.evaluation.measures import details, measure, summary
 from helpers.evaluation.predictions import read_predictions, write_predictions
 from helpers.evaluation.verdict import verdict, verdict_table
 from helpers.export import check
@@ -96,6 +96,17 @@ def test_fer2013_s_private_test_is_also_reported_by_itself(finished, store):
         assert found["by_part"][f"fer2013 {part}"]["accuracy"]["n"] == len(rows) > 0
         assert rows["name"].str.contains(f"/{part}_").all()
     assert "fer2013 PrivateTest" in set(summary(evaluation(finished))["dataset"])
+
+
+def test_the_details_hold_every_measure_of_the_test_split_and_that_of_faces_without_a_copy(finished):
+    table, found = details(evaluation(finished)).set_index(["test faces", "measure"]), evaluation(finished)["test"]
+    for name, measured in (("emotion", "balanced_accuracy"), ("emotion", "macro_f1"), ("age", "cs5"), ("age", "bias")):
+        for faces, part in (("all", found[name]), ("without copies", found[name]["without_copies"])):
+            line = table.loc[faces, f"{name} {measured.replace('_', ' ')}"]
+            scale = 1 if measured == "bias" else 100
+            assert line["value"].startswith(f"{scale * part[measured]['value']:.1f}")
+            assert line["faces"] == part[measured]["n"]
+    assert ("fer2013 PrivateTest", "emotion accuracy") in table.index
 
 
 def test_figures_are_written_and_the_table_names_split_dataset_and_count(finished):

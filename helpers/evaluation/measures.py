@@ -55,6 +55,25 @@ def _measure(table: pd.DataFrame, task: Task, training: np.ndarray) -> dict:
     return found
 
 
+def details(metrics: dict) -> pd.DataFrame:
+    """Every further measure of the test split as a table: dataset or part, measure, value, 95 % interval, count.
+
+    ``without copies`` are the faces that no training set was published with as well.
+    """
+    lines = []
+    for name, found in metrics.get("test", {}).items():
+        parts = {"all": found, "without copies": found.get("without_copies"), **found["by_dataset"], **found["by_part"]}
+        for dataset, part in parts.items():
+            for measure_, about in (part or {}).items():
+                if not isinstance(about, dict) or "value" not in about:
+                    continue
+                unit, scale = (" %", 100.0) if TASKS[name].classes or measure_ == "cs5" else (" years", 1.0)
+                value, low, high = scale * np.array([about[key] for key in ("value", "low", "high")], float)
+                shown = f"{value:.1f}{unit}", f"{low:.1f} to {high:.1f}", about["n"]
+                lines.append((dataset, f"{name} {measure_.replace('_', ' ')}", *shown))
+    return pd.DataFrame(lines, columns=["test faces", "measure", "value", "95 % interval", "faces"])
+
+
 def summary(metrics: dict) -> pd.DataFrame:
     """The main measures as a table to read: split, dataset, measure, value with its interval, count."""
     lines = []

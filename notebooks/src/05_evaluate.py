@@ -49,6 +49,16 @@ display(headline(run, metrics), *(faces[name] for name in faces if name.startswi
 summary(metrics)
 
 # %% [markdown]
+# And every further measure of the test split. Balanced accuracy and macro F1 count each class alike, however rare; cs5
+# is the share of ages within five years, which papers report. The lines "without copies" leave out test faces that a
+# training set was published with as well.
+
+# %%
+from helpers.evaluation.measures import details
+
+details(metrics)
+
+# %% [markdown]
 # ## Which emotions are confused?
 #
 # Rows are the truth, columns the answer. What the network takes for what is more telling than the accuracy alone.
