@@ -1,8 +1,9 @@
 """Loader processes: how each begins, and one sentence for what befalls them."""
 
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -45,6 +46,9 @@ def loading(mend: str = "set workers = 0 and run this again; a run goes on from 
             raise InputError(said[-1].partition("InputError: ")[2]) from error
         if not isinstance(error, EOFError | ConnectionError) and not any(word in str(error) for word in _LOST):
             raise
+        # Its silence may be noticed before its end, of which a signal tells whose handler raises wherever we are then.
+        with suppress(RuntimeError):
+            time.sleep(0.5)
         raise InputError(
             f"A loader process was lost ({said[-1]}), for want of memory or of room in {SHARED}: {mend}."
         ) from error
