@@ -237,6 +237,7 @@ def test_a_head_of_years_answers_with_one_number_or_the_mean_of_a_distribution_w
     mean = AGE.mean(torch.tensor([[20.0, 2.0]]), torch.tensor([[30.0, 4.0]]))
     age, within = AGE.exported(mean, 1.5)
     assert age.tolist() == [25] and within.tolist() == [[25 - 4.5, 25 + 4.5]]
+    assert AGE.exported(mean, AGE.uncalibrated)[1].tolist() == [[0, 116]], "no range is claimed that was not fitted"
     assert AGE.exported(torch.tensor([[2.0, 9.0]]), 1.0)[1].tolist() == [[0, 11]], "no one is younger than born"
 
 

@@ -1,5 +1,6 @@
 """The model card: what the run was made of, what it reached, and what it must not be used for."""
 
+import shlex
 from pathlib import Path
 from string import Template
 
@@ -28,6 +29,7 @@ def write_card(run: Run) -> Path:
     if found.get("weights") != run.weights:
         raise InputError(f"{run.folder} has no evaluation of its weights; run notebook 05 (evaluate) first.")
     changed = {name: value for name, value in run.config.flat().items() if value != TrainConfig().flat()[name]}
+    given = [part for name, value in changed.items() for part in (f"--{name}", str(value))]
     drawn = run.manifest["drawn"]
     path = run.folder / "MODEL_CARD.md"
     text = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
@@ -43,7 +45,7 @@ def write_card(run: Run) -> Path:
         made=f"{results['epochs']} epochs in {results['minutes']:.0f} minutes; the best was epoch "
         f"{results['best']['epoch']}. " + ", ".join(f"{n} {v}" for n, v in run.manifest["libraries"].items()) + ".",
         store=run.manifest["store"],
-        command="python -m helpers train --recipe seed " + " ".join(f"--{k} {v}" for k, v in changed.items()),
+        command=shlex.join(["python", "-m", "helpers", "train", "--recipe", "seed", *given]),
         weights=run.weights,
     )
     write_file(path, text)
