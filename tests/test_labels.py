@@ -70,6 +70,10 @@ def test_packing_leaves_the_listed_labels_out_and_nothing_else(swapped, found, t
     assert len(again) == len(store) and list(again.faces["split"]) == list(store.faces["split"])
     write_labels(path, listed.head(3))
     assert pack({"own": table}, tmp_path / "faces", PackConfig(leave_out=str(path))).identity != again.identity
+    for change, words in (({"task": "emotoin"}, "names the task 'emotoin'"), ({"sha": "0"}, "Not one row of the list")):
+        write_labels(path, listed.assign(**change))
+        with pytest.raises(InputError, match=words):
+            pack({"own": table}, tmp_path / "faces", PackConfig(leave_out=str(path)))
     with pytest.raises(InputError, match=r"none\.csv"):
         pack({"own": table}, tmp_path / "faces", PackConfig(leave_out=str(tmp_path / "none.csv")))
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from helpers.files import InputError
 from helpers.tasks import TASKS, UNKNOWN, Task
 
 SPLITS = ("train", "validation", "test")
@@ -51,13 +52,26 @@ def leave_out(faces: pd.DataFrame, listed: Iterable[Mapping[str, str]]) -> pd.Da
     Args:
         faces: the table of faces without its images; ``split`` is the published one.
         listed: rows with ``sha``, of the pixels, and ``task``.
+
+    Raises:
+        InputError: a task is not one of ours, or not one row is of a face that is there.
     """
     faces, doubted = faces.copy(), dict[str, set[str]]()
     for row in listed:
         doubted.setdefault(row["task"], set()).add(row["sha"])
+    if unknown := doubted.keys() - TASKS.keys():
+        raise InputError(
+            f"The list of labels to leave out names the task {min(unknown)!r}, but there are {', '.join(TASKS)}; correct "
+            "its column task."
+        )
+    if doubted and not faces["sha"].isin(set.union(*doubted.values())).any():
+        raise InputError(
+            "Not one row of the list of labels to leave out is of a face that is packed; its column sha was expected to "
+            "be as the step labels wrote it: make the list anew for these datasets."
+        )
     published = faces["split"].astype(object).where(faces["split"].notna(), None)
     learned = [split_of(key, split) != "test" for key, split in zip(split_keys(faces), published, strict=True)]
-    for name in doubted.keys() & TASKS.keys():
+    for name in doubted:
         rows = faces["sha"].isin(doubted[name]) & learned
         for column, cell in zip(TASKS[name].columns, TASKS[name].cells(TASKS[name].unknown), strict=True):
             faces.loc[rows, column] = cell
