@@ -61,13 +61,13 @@ def leave_out(faces: pd.DataFrame, listed: Iterable[Mapping[str, str]]) -> pd.Da
         doubted.setdefault(row["task"], set()).add(row["sha"])
     if unknown := doubted.keys() - TASKS.keys():
         raise InputError(
-            f"The list of labels to leave out names the task {min(unknown)!r}, but there are {', '.join(TASKS)}; correct "
-            "its column task."
+            f"The list of labels to leave out names the task {min(unknown)!r}, but there are {', '.join(TASKS)}; "
+            "correct its column task."
         )
     if doubted and not faces["sha"].isin(set.union(*doubted.values())).any():
         raise InputError(
-            "Not one row of the list of labels to leave out is of a face that is packed; its column sha was expected to "
-            "be as the step labels wrote it: make the list anew for these datasets."
+            "Not one row of the list of labels to leave out is of a face that is packed; its column sha was expected "
+            "to be as the step labels wrote it: make the list anew for these datasets."
         )
     published = faces["split"].astype(object).where(faces["split"].notna(), None)
     learned = [split_of(key, split) != "test" for key, split in zip(split_keys(faces), published, strict=True)]
