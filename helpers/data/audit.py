@@ -70,7 +70,7 @@ def leave_out(faces: pd.DataFrame, listed: Iterable[Mapping[str, str]]) -> pd.Da
             "to be as the step labels wrote it: make the list anew for these datasets."
         )
     published = faces["split"].astype(object).where(faces["split"].notna(), None)
-    learned = [split_of(key, split) != "test" for key, split in zip(split_keys(faces), published, strict=True)]
+    learned = np.array([split_of(key, at) != "test" for key, at in zip(split_keys(faces), published, strict=True)])
     for name in doubted:
         rows = faces["sha"].isin(doubted[name]) & learned
         for column, cell in zip(TASKS[name].columns, TASKS[name].cells(TASKS[name].unknown), strict=True):
