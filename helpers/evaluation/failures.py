@@ -39,8 +39,8 @@ def judged(table: pd.DataFrame, task: Task, split: str = "test") -> pd.DataFrame
 
 def worst(rows: pd.DataFrame, task: Task, count: int) -> pd.DataFrame:
     """The ``count`` most confident mistakes of :func:`judged`'s rows; of ages, those furthest off."""
-    order = ["wrong"] if not task.classes else ["sure"]
-    return rows[rows["wrong"] > 0].sort_values([*order, "name"], ascending=False).head(count)
+    first = "sure" if task.classes else "wrong"
+    return rows[rows["wrong"] > 0].sort_values([first, "name"], ascending=False).head(count)
 
 
 def captions(rows: pd.DataFrame, task: Task) -> list[str]:

@@ -96,29 +96,24 @@ def face_figures(run: Run, store: FaceStore, table: pd.DataFrame, count: int = 8
     model, figures, drawn = load_best(run), {}, " (drawn faces)" if run.manifest["drawn"] else ""
     for name, task in TASKS.items():
         rows = judged(table, task)
-        wrong = worst(rows, task, count)
         if not len(rows):
             continue
-        images, titles, marks = [], [], []
         right = rows[rows["wrong"] <= (0 if task.classes else 2)].sample(frac=1, random_state=0)  # not of one folder
-        for shown, mark in ((right.head(count), False), (wrong, True)):
-            images += [store.image(row) for row in shown["row"]]
-            titles += captions(shown, task)
-            marks += [mark] * len(shown)
+        right, wrong = right.head(count), worst(rows, task, count)
+        images = [store.image(row) for row in [*right["row"], *wrong["row"]]]
+        titles, marks = captions(right, task) + captions(wrong, task), [False] * len(right) + [True] * len(wrong)
         title = f"{name.capitalize()}, test split{drawn}: read right, and (red) the worst mistakes"
         figures[f"faces_{name}"] = plots.faces(images, titles, count, title, marks)
         if task.classes and len(wrong):
+            title = f"{name.capitalize()}{drawn}: the surest mistakes, and what it looked at"
             try:
-                seen = [attention(model, store.image(row), name) for row in wrong["row"]]
-            except InputError as error:
+                looked = [(face, attention(model, face, name)) for face in images[len(right) :]]
+            except InputError as error:  # the answers stand without it
                 run.log(str(error))
                 continue
-            both = [
-                image for pair in zip([store.image(row) for row in wrong["row"]], seen, strict=True) for image in pair
-            ]
+            pictures = [picture for pair in looked for picture in pair]
             titles = [text for caption in captions(wrong, task) for text in (caption, "looked at")]
-            title = f"{name.capitalize()}{drawn}: the surest mistakes, and what it looked at"
-            figures[f"mistakes_{name}"] = plots.faces(both, titles, count, title)
+            figures[f"mistakes_{name}"] = plots.faces(pictures, titles, count, title)
     return figures
 
 
