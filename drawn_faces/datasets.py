@@ -28,7 +28,7 @@ from drawn_faces.layouts.rafdb import RafDb
 from drawn_faces.layouts.utkface import UtkFace
 from helpers.config import SAMPLE_FACES
 from helpers.data.sources import DRAWN_RECORD
-from helpers.files import InputError, only_writer, read_json, whole, write_json
+from helpers.files import InputError, only_writer, read_record, whole, write_json
 from helpers.session.progress import Progress, silent
 from helpers.tasks import EMOTIONS, GENDERS
 
@@ -116,8 +116,7 @@ def _is_finished(root: Path, wanted: dict) -> bool:
     """
     record, standing = root / DRAWN_RECORD, [name for name in _DATASETS if (root / name).exists()]
     mend = f"delete it with the folders beside it that hold drawn faces ({', '.join(_DATASETS)}), or draw elsewhere"
-    what, fields = "the record of drawn faces", {"datasets?": [str], "finished?": bool}
-    found = read_json(record, what, fields, mend) if record.exists() else {"datasets": []}
+    found = read_record(record, "the record of drawn faces", mend) if record.exists() else {"datasets": []}
     ours = found.get("datasets", ("fer2013", "utkface"))  # version 1 wrote these two and did not say so
     foreign = [name for name in standing if name not in ours]
     if foreign:

@@ -5,19 +5,11 @@ import fcntl
 import glob
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-NUMBER, MAYBE = (int, float), (int, float, type(None))
-"""Kinds of a field besides plain types: a number, and one that may be null, which is what is not known."""
-
-_WORDS = {int: "a whole number", str: "text", bool: "true or false", NUMBER: "a number", MAYBE: "a number or null",
-          list: "a list", dict: "an object with named fields"}  # fmt: skip
 
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
@@ -49,26 +41,31 @@ def user_path(text: str) -> Path:
         raise InputError(f"{text} begins with ~, but there is no such home folder; give the whole path.") from None
 
 
-def read_json(
-    path: Path, what: str, fields: dict | None = None, mend: str = "correct or remove it", version: int | None = None
-) -> dict:
-    """The JSON object in ``path``; what :func:`write_json` wrote has a checksum, which is checked and taken away.
+def read_json(path: Path, what: str, mend: str = "correct or remove it") -> dict:
+    """The JSON object in ``path``, which a user may have written.
 
     Args:
         path: of the file.
         what: was expected there.
-        fields: see :func:`misfit`.
         mend: what to do where the file is damaged; it must not lose anything.
-        version: the ``format`` whose fields these are; what has another one is given back as it is.
 
     Raises:
         InputError: the file is missing, cannot be read, is not JSON, or is not such an object.
     """
-    values = parse_json(read_text(path, what, mend), str(path), what, mend)
-    if version not in (None, values.get("format")):
-        return values
-    refuse_misfit(values, fields or {}, path, mend)
-    if values.pop(_CHECKSUM, None) not in (None, _digest(values)):
+    return parse_json(read_text(path, what, mend), str(path), what, mend)
+
+
+def read_record(path: Path, what: str, mend: str, version: int | None = None) -> dict:
+    """What :func:`write_json` wrote, by its checksum, which is taken away; the rest is as in :func:`read_json`.
+
+    Args:
+        version: the ``format`` that is read; what has another one is given back as it is.
+
+    Raises:
+        InputError: as :func:`read_json` does, or the content is not what was written.
+    """
+    values = read_json(path, what, mend)
+    if version in (None, values.get("format")) and values.pop(_CHECKSUM, None) != _digest(values):
         raise InputError(f"{path} is damaged or was changed by hand, since it has not its own checksum: {mend}.")
     return values
 
@@ -88,7 +85,7 @@ def read_text(path: Path, what: str, mend: str) -> str:
 def parse_json(text: str, where: str, what: str, mend: str) -> dict:
     """The JSON object in a text that stands ``where``; the rest is as in :func:`read_json`."""
     try:
-        values = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+        values = json.loads(text)
     except (ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise InputError(f"{where} cannot be read as JSON ({why}); {what} was expected: {mend}.") from None
@@ -96,52 +93,6 @@ def parse_json(text: str, where: str, what: str, mend: str) -> dict:
         kind = type(values).__name__
         raise InputError(f"{where} holds a JSON {kind}, but {what} is an object with named fields: {mend}.")
     return values
-
-
-def refuse_misfit(found: Any, wanted: Any, where: object, mend: str) -> None:
-    """Raise an InputError where :func:`misfit` finds something wrong with values that were read from ``where``."""
-    if wrong := misfit(found, wanted):
-        raise InputError(f"{where} is damaged, {wrong}: {mend}.")
-
-
-def misfit(found: Any, wanted: Any, name: str = "") -> str:
-    """What is wrong with values that were read from a file, by a description of them; nothing where they fit.
-
-    Args:
-        found: the values.
-        wanted: a type, or several; a list of one kind; or an object's fields, in which ``name?`` may be absent, and
-            ``str`` or ``int`` in place of a name stands for any number of fields that are called so.
-        name: of the field that holds them.
-    """
-    kind = type(wanted) if isinstance(wanted, dict | list) else wanted
-    if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
-        shown = f"a JSON {type(found).__name__}" if isinstance(found, dict | list) else repr(found)
-        return f"the field {name!r} is {shown[:80]}, but {_WORDS.get(kind, kind)} was expected"
-    if isinstance(wanted, list):
-        return next(filter(None, (misfit(one, wanted[0], f"{name}.{at}") for at, one in enumerate(found))), "")
-    for key, one in wanted.items() if isinstance(wanted, dict) else ():
-        names = list(found) if isinstance(key, type) else [key.removesuffix("?")]
-        for each in names:
-            full = f"{name}.{each}".lstrip(".")
-            if each not in found and not key.endswith("?"):
-                return f"the field {full!r} is missing"
-            if key is int and not each.isdecimal():
-                return f"the field {full!r} was expected to be called by a whole number"
-            if each in found and (wrong := misfit(found[each], one, full)):
-                return wrong
-    return ""
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(float(text)):
-        raise ValueError(f"{text[:20]} is no finite number")
-    return float(text)
-
-
-def _whole(text: str) -> int:
-    if len(text) > 20:  # Python itself refuses some thousand digits, and nothing that is counted has so many
-        raise ValueError(f"a number of {len(text)} digits")
-    return int(text)
 
 
 def _digest(values: dict) -> str:
@@ -157,7 +108,7 @@ def to_json(values: dict, indent: int | None = None, checksum: bool = False) -> 
 
 
 def write_json(path: Path, values: dict) -> None:
-    """Write an object by :func:`write_file`, with a checksum that :func:`read_json` looks at."""
+    """Write an object by :func:`write_file`, with a checksum that :func:`read_record` looks at."""
     write_file(path, to_json(values, indent=1, checksum=True))
 
 

@@ -17,7 +17,7 @@ import pytest
 from helpers import plots
 from helpers.__main__ import _parser, _train_config, main
 from helpers.config import RECIPES, recipe
-from helpers.files import InputError
+from helpers.files import InputError, write_json
 from helpers.runs.compare import runs_table
 from helpers.runs.run import FORMAT
 from helpers.session import runtime
@@ -131,7 +131,7 @@ def test_a_run_goes_on_with_its_batch_size_on_a_gpu_of_another_size(workspace, m
         folder.mkdir(exist_ok=True)
         config.save(folder / "config.json")
         manifest = {"format": FORMAT, "classes": label_classes(), "store": "", "drawn": True, "sources": {}}
-        (folder / "manifest.json").write_text(json.dumps(manifest | {"libraries": {"timm": ""}}))
+        write_json(folder / "manifest.json", manifest | {"libraries": {"timm": ""}})
 
 
 def test_own_faces_and_the_choice_of_labels_come_from_the_line(workspace, sample_folders, capsys):

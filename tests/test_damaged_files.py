@@ -26,7 +26,7 @@ from helpers.evaluation.measures import measure
 from helpers.evaluation.predictions import read_predictions, write_predictions
 from helpers.evaluation.verdict import verdict
 from helpers.export.graph import open_session
-from helpers.files import InputError, misfit, only_writer, read_json, whole, write_file, write_json
+from helpers.files import InputError, only_writer, read_json, whole, write_file, write_json
 from helpers.runs import checkpoints
 from helpers.runs.compare import runs_table
 from helpers.runs.run import Run
@@ -154,7 +154,8 @@ def mutated(path: Path, data) -> bytes:
     else:
         lines = content.decode().splitlines() if path.suffix == ".jsonl" else [content.decode()]
         number = data.draw(st.integers(0, len(lines) - 1))
-        at = data.draw(st.sampled_from(list(places(json.loads(lines[number])))))
+        # The classes are no part of the checksum: every reader compares them with its own.
+        at = data.draw(st.sampled_from([at for at in places(json.loads(lines[number])) if at[0] != "classes"]))
         odd = [None, "[]", "{}", '"x"', "null", "true", "-1", "1e999", "NaN", "Infinity", "9" * 5000, DEEP]
         lines[number] = changed(lines[number], at, data.draw(st.sampled_from(odd)))
         content = bytearray("".join(f"{line}\n" for line in lines).encode())
@@ -219,28 +220,11 @@ def test_a_field_that_is_missing_or_of_another_type_is_named_with_its_file(works
 
 def test_json_is_read_with_a_byte_order_mark_and_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path):
     write_file(tmp_path / "file.json", b"\xef\xbb\xbf" + b'{"a": 1}')
-    assert read_json(tmp_path / "file.json", "an object", {"a": int}) == {"a": 1}
+    assert read_json(tmp_path / "file.json", "an object") == {"a": 1}
     for place, words in ((tmp_path, "Is a directory"), (tmp_path / "none", "does not exist")):
         with pytest.raises(InputError, match=words) as caught:
             read_json(place, "an object")
         assert "damaged" not in str(caught.value) and "remove" not in str(caught.value)
-
-
-NAMES = st.sampled_from("ab1")
-TREES = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
-    lambda part: st.lists(part, max_size=3) | st.dictionaries(NAMES, part, max_size=3),
-)
-
-
-@given(found=TREES)
-def test_a_description_of_fields_fits_or_says_in_words_what_does_not(found):
-    said = misfit(found, {"a": int, "b?": [{int: str}]})
-    fits = isinstance(found, dict) and type(found.get("a")) is int and (
-        "b" not in found or (isinstance(found["b"], list) and all(
-            isinstance(one, dict) and all(key == "1" and isinstance(value, str) for key, value in one.items())
-            for one in found["b"])))  # fmt: skip
-    assert (said == "") == fits and "\n" not in said
 
 
 def damage(path: Path) -> None:
@@ -274,7 +258,7 @@ def test_a_damaged_manifest_of_a_run_is_written_anew_by_training_with_its_config
     assert again.history == trained.history and Run.open(run.folder).weights == trained.weights
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", {}, {"model": 3, "epoch": 1}, {"model": {"a": 1}, "epoch": 1}, [1]])
+@pytest.mark.parametrize("content", [b"", b"PK", {}, [1]])
 def test_damaged_best_weights_beside_a_whole_last_checkpoint_give_way_or_name_what_helps(trained, tmp_path, content):
     run = copied(trained, tmp_path / "run")
     before = checkpoints.previous(run.best_path)

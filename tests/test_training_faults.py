@@ -13,7 +13,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from helpers import plots
 from helpers.config import recipe
-from helpers.files import InputError
+from helpers.files import InputError, write_json
 from helpers.runs import checkpoints
 from helpers.runs.checkpoints import load_checkpoint
 from helpers.runs.compare import runs_table
@@ -331,7 +331,7 @@ def test_a_run_of_an_earlier_version_is_refused_in_one_sentence(store, tiny_conf
 def test_a_run_of_other_classes_is_refused_by_their_names(trained, tmp_path):
     run = Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
     other = run.manifest | {"classes": run.manifest["classes"] | {"gender": ["female", "male"]}}
-    (run.folder / "manifest.json").write_text(json.dumps(other))
+    write_json(run.folder / "manifest.json", other)
     with pytest.raises(InputError, match=r"other classes of gender \(female, male\) than there are now \(m"):
         Run.open(run.folder)
 

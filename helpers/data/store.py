@@ -22,20 +22,12 @@ from helpers.data.images import decode, read_face
 from helpers.data.layouts.files import read_rows
 from helpers.data.sources import SCHEMA, fingerprint, list_all, read_source
 from helpers.data.twins import near_pairs, twin_groups
-from helpers.files import InputError, only_writer, read_json, remove, to_json, user_path, whole, write_json
+from helpers.files import InputError, only_writer, read_record, remove, to_json, user_path, whole, write_json
 from helpers.session.progress import silent
 from helpers.tasks import LABELS, TASKS, check_classes, label_classes
 
 FORMAT = 6
 """Raised when what is written, or how rows are split, changes: an older store is then packed again."""
-
-_MANIFEST = {
-    "format": int, "rows": int, "identity": str, "classes": {str: [str]}, "sides": {int: int}, "audit": {str: dict},
-    "knobs": {f"{knob.name}?": type(knob.default) for knob in fields(PackConfig)},
-    "sources": {str: {"handle": str, "terms": str, "folder": str, "drawn": bool, "listing": str}},
-    "files": {str: {"bytes": int, "sha256": str}},
-}  # fmt: skip
-"""What a store's manifest holds, see :func:`helpers.files.misfit`."""
 
 _STAMP = ".checked.json"
 """The file beside a store's others that tells which of them were read and found whole on this machine."""
@@ -138,7 +130,7 @@ def _read_manifest(folder: Path) -> dict:
         "move the folder away, so that its copy on Drive comes back, or delete this file and pack again (notebook 02)"
     )
     path, what = folder / "manifest.json", "a packed store (notebook 02 makes it)"
-    return read_json(path, what, _MANIFEST, mend, FORMAT)
+    return read_record(path, what, mend, FORMAT)
 
 
 @dataclass(frozen=True)
@@ -269,7 +261,7 @@ def _check_files(folder: Path, files: dict[str, dict]) -> None:
     """
     now = _stamp(folder, files)
     with suppress(InputError):
-        if read_json(folder / _STAMP, "the files that were read") == now:
+        if read_record(folder / _STAMP, "the files that were read", _MEND) == now:
             return
     for name, about in files.items():
         if _sha256(folder / name) != about["sha256"]:

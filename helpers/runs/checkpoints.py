@@ -7,18 +7,12 @@ import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
-from helpers.files import InputError, misfit, whole
-
-BEST = {"model": {str: Tensor}, "epoch": int}
-"""What the weights of the best epoch are kept with, see :func:`helpers.files.misfit`."""
-
-LAST = {"model": {str: Tensor}, "ema?": {str: Tensor}, "step": int, "history": [dict]}
-"""What the last checkpoint cannot do without."""
+from helpers.files import InputError, whole
 
 
 def previous(path: Path) -> Path:
@@ -52,14 +46,15 @@ def save_checkpoint(path: Path, state: dict) -> None:
 
 
 def load_checkpoint(
-    path: Path, fields: dict | None = None, mend: str = "bring back a copy of it",
-    on_damage: Callable[[str], None] = lambda line: None, aside: bool = False,
-) -> dict:  # fmt: skip
+    path: Path,
+    mend: str = "bring back a copy of it",
+    on_damage: Callable[[str], None] = lambda line: None,
+    aside: bool = False,
+) -> dict:
     """Read a checkpoint onto the CPU: the newest generation that is whole.
 
     Args:
         path: where the newest one is.
-        fields: what it must hold, see :func:`helpers.files.misfit`.
         mend: what to do where none is whole; it must not lose anything.
         on_damage: called with a sentence about a generation that is passed over.
         aside: whether such a one is moved aside, else the next save makes it the one before; a reader moves nothing.
@@ -77,8 +72,6 @@ def load_checkpoint(
             raise InputError(f"{place} cannot be read ({error.strerror}); mend that and run this again.") from error
         try:
             state = _read(file)
-            if wrong := misfit(state, fields or {}):
-                raise ValueError(wrong)
         # A bit that has changed in the archive's directory ends in whatever the readers stumble over.
         except Exception as error:
             found[place] = f"{place} is damaged ({(str(error).splitlines() or [type(error).__name__])[0]})"
@@ -94,13 +87,16 @@ def load_checkpoint(
     raise InputError(f"{path} does not exist; train first (notebook 04) until one epoch is complete.")
 
 
-def _read(file: BinaryIO) -> Any:
+def _read(file: BinaryIO) -> dict:
     """What a checkpoint holds, all from one opened file: the next one may take its place meanwhile."""
     with file, zipfile.ZipFile(file) as archive:
         if bad := archive.testzip():  # torch.load does not look at the checksums
             raise ValueError(f"wrong checksum of {bad}")
         file.seek(0)
-        return torch.load(file, map_location="cpu", weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not state:
+        raise ValueError("it holds nothing")
+    return state
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:

@@ -17,33 +17,13 @@ from torch import Tensor
 from helpers import files
 from helpers.config import FROM_RUN, TrainConfig, start_of
 from helpers.data.store import FaceStore
-from helpers.files import MAYBE, NUMBER, InputError, read_json, write_file, write_json
+from helpers.files import InputError, read_record, write_file, write_json
 from helpers.runs import checkpoints
 from helpers.session.workspace import checked_name
-from helpers.tasks import TASKS, check_classes
+from helpers.tasks import check_classes
 
 FORMAT = 2
 """Raised when what a run's folder or its checkpoints hold changes: an older run is then refused in a sentence."""
-
-_MANIFEST = {
-    "format": int, "store": str, "drawn": bool, "libraries": {"timm": str}, "classes": {str: [str]},
-    "sources": {str: {"terms": str}}, "config?": dict,
-}  # fmt: skip
-_MEASURED = [key for task in TASKS.values() for key in (task.key, f"{task.name}_loss")]
-_ROW = {"epoch": int, "step": int, "minutes": NUMBER, "best": bool, "lr": NUMBER, "gap": MAYBE} | {
-    f"{split}_{name}": MAYBE for split in ("train", "val") for name in ("loss", *_MEASURED)
-}
-_RESULTS = {"epochs": int, "minutes": NUMBER, "finished": bool, "best": _ROW, "last": _ROW, "history?": str}
-_MEASURE = {"value": MAYBE, "low": MAYBE, "high": MAYBE, "n": int}
-_METRICS = {
-    "evaluation?": {"weights?": str, "gap?": _MEASURE, "test?": {
-        f"{name}?": {task.measure: _MEASURE, "by_dataset": {str: {task.measure: _MEASURE}}}
-        for name, task in TASKS.items()}},
-    "export?": {"weights?": str, "difference?": _MEASURE, "milliseconds?": _MEASURE},
-}  # fmt: skip
-_BEST = {"model": {str: Tensor}, "epoch": int}
-_LAST = {"model": {str: Tensor}, "ema?": {str: Tensor}, "step": int, "history": [_ROW]}
-"""What the files of a run hold, and its checkpoints cannot do without; see :func:`helpers.files.misfit`."""
 
 
 @dataclass
@@ -106,7 +86,7 @@ class Run:
         """
         mend = "bring back a copy of it, or delete it and train with --config config.json, which goes on from there"
         what, path = "a training run (notebook 04 makes it)", folder / "manifest.json"
-        manifest = read_json(path, what, _MANIFEST, mend, FORMAT)
+        manifest = read_record(path, what, mend, FORMAT)
         if manifest.get("format") != FORMAT:
             raise InputError(f"{folder} was trained by another version of this project; start a run under a new name.")
         check_classes(manifest["classes"], f"The run {folder}")
@@ -132,7 +112,6 @@ class Run:
             return []
         lines = files.read_text(self.history_path, "an epoch in each line", mend).splitlines(keepends=True)
         rows = [files.parse_json(line, str(self.history_path), "an epoch in each line", mend) for line in lines]
-        files.refuse_misfit(rows, [_ROW], self.history_path, mend)
         told = results.get("history")
         if told and told != _sha256("".join(lines[: results["epochs"]])):
             raise InputError(f"{self.history_path} is damaged, since results.json tells of other epochs: {mend}.")
@@ -177,11 +156,11 @@ class Run:
         """
         mend = "train on, since the next better epoch writes it anew, bring back a copy of it, or start a run under "
         mend += f"another name with weights = {str(self.last_path)!r}"
-        best = checkpoints.load_checkpoint(self.best_path, _BEST, mend, self.log)
+        best = checkpoints.load_checkpoint(self.best_path, mend, self.log)
         told = max((row["epoch"] for row in self.history if row["best"]), default=None)
         if best["epoch"] != told:  # a kill came between this file and the history
             with suppress(InputError):
-                older = checkpoints.load_checkpoint(checkpoints.previous(self.best_path), _BEST)
+                older = checkpoints.load_checkpoint(checkpoints.previous(self.best_path))
                 best = older if older["epoch"] == told else best
         if told and best["epoch"] != told:
             self.log(f"the weights of epoch {told}, the best, are gone; those of epoch {best['epoch']} are used")
@@ -206,10 +185,10 @@ class Run:
         mend = "bring back a copy of the run, or start one under another name with weights = "
         mend += f"'{FROM_RUN}{self.folder.name}', which begins with the best epoch of this one"
         with suppress(InputError):  # the next better epoch is written all the same
-            checkpoints.load_checkpoint(self.best_path, _BEST, on_damage=self.log, aside=True)
+            checkpoints.load_checkpoint(self.best_path, on_damage=self.log, aside=True)
         if not checkpoints.exists(self.last_path):
             return None
-        return checkpoints.load_checkpoint(self.last_path, _LAST, mend, self.log, aside=True)
+        return checkpoints.load_checkpoint(self.last_path, mend, self.log, aside=True)
 
     @contextmanager
     def fitting(self):
@@ -276,7 +255,7 @@ class Run:
         if not self.results_path.exists():
             return {}
         mend = "train again (notebook 04), which writes it anew from the last checkpoint"
-        return read_json(self.results_path, "what training reached", _RESULTS, mend)
+        return read_record(self.results_path, "what training reached", mend)
 
     @property
     def finished(self) -> bool:
@@ -286,7 +265,7 @@ class Run:
     def read_metrics(self) -> dict:
         """What evaluation and export have measured so far, by their sections."""
         path, mend = self.folder / "metrics.json", "delete it and run notebooks 05 and 06 again, which measure it anew"
-        return read_json(path, "measured results", _METRICS, mend) if path.exists() else {}
+        return read_record(path, "measured results", mend) if path.exists() else {}
 
     def write_metrics(self, section: str, metrics: dict) -> None:
         """Put a section into ``metrics.json`` and leave the others as they are."""

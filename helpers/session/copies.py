@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers.files import InputError, read_json
+from helpers.files import InputError, read_record
 
 _ANCESTORS = 3
 """Copies before it that a name tells: more than the archive keeps, since Drive may show a copy late or not at all."""
@@ -107,7 +107,7 @@ def _newest_first(copies: list[Copy]) -> Iterator[Copy]:
 def step_of(folder: Path) -> int:
     """The training step that a run has come to, as its results tell; 0 where nothing does."""
     with suppress(InputError, LookupError, TypeError, ValueError):
-        results = read_json(folder / "results.json", "what training reached")
+        results = read_record(folder / "results.json", "what training reached", "train on")
         return max(0, int(results["step"] if "step" in results else results["last"]["step"]))
     return 0
 

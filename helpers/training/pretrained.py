@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.config import ModelConfig
-from helpers.files import InputError, misfit
+from helpers.files import InputError
 from helpers.runs.run import Run
 
 
@@ -107,8 +107,8 @@ def earlier_weights(config: ModelConfig, folder: Path) -> dict[str, Tensor] | No
     if not isinstance(state, dict) or "model" not in state or not {"epoch", "step"} & state.keys():
         return None
     weights = state.get("ema", state["model"])  # the last checkpoint of a run holds both
-    if wrong := misfit(weights, {str: Tensor}, "model"):
-        raise InputError(f"{path} is damaged: {wrong}: name another file.")
+    if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+        raise InputError(f"{path} holds something else than weights; name another file.")
     return weights
 
 
