@@ -117,8 +117,7 @@ def _is_finished(root: Path, wanted: dict) -> bool:
     record, standing = root / DRAWN_RECORD, [name for name in _DATASETS if (root / name).exists()]
     mend = f"delete it with the folders beside it that hold drawn faces ({', '.join(_DATASETS)}), or draw elsewhere"
     found = read_record(record, "the record of drawn faces", mend) if record.exists() else {"datasets": []}
-    ours = found.get("datasets", ("fer2013", "utkface"))  # version 1 wrote these two and did not say so
-    foreign = [name for name in standing if name not in ours]
+    foreign = [name for name in standing if name not in found["datasets"]]
     if foreign:
         raise InputError(f"{root / foreign[0]} was not made by the sample data; choose another folder for it.")
     return found == {**wanted, "finished": True} and len(standing) == len(_DATASETS)

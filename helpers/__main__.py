@@ -147,7 +147,7 @@ def runs(args: argparse.Namespace, workspace: Workspace) -> None:
     """All runs side by side, by their best epoch on the validation split."""
     from helpers.runs.compare import runs_table
 
-    table = runs_table(_run_folder(args, workspace).parent)
+    table = runs_table(*([user_path(args.save_dir)] if args.save_dir else workspace.run_folders()))
     print(table.to_string(index=False) if len(table) else "There is no run with a complete epoch yet.")
 
 

@@ -1,6 +1,7 @@
 """Figures from plain values, in one look. Every function returns a matplotlib Figure; none shows or keeps it."""
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from types import MappingProxyType
 
@@ -190,6 +191,23 @@ def curves(history: list[dict], title: str = "Training") -> Picture:
         axis.axis("off")
     figure.supxlabel("epoch (dashed: best; dotted: what is aimed at)", fontsize="medium")
     axes[0].legend(["training faces", "validation"])
+    return figure
+
+
+@_styled
+def curves_of_runs(histories: dict[str, list[dict]], title: str = "Validation, run by run") -> Picture:
+    """Each task's measure on the validation split by epoch, a line with its last value for each run."""
+    figure, axes = _figure(1, len(TASKS), 4.3 * len(TASKS), 3.4, title)
+    for axis, task in zip(axes, TASKS.values(), strict=True):
+        for (name, history), style in zip(histories.items(), cycle(("-", "--", "-.", ":")), strict=False):
+            values = task.scale * np.array([row[f"val_{task.key}"] for row in history], float)
+            axis.plot([row["epoch"] for row in history], values, linestyle=style, marker="o", markersize=3, label=name)
+            if history:
+                axis.annotate(f"{values[-1]:.3g}", (history[-1]["epoch"], values[-1]), fontsize=8)
+        axis.set_title(f"{task.title.capitalize()},{task.unit}")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.supxlabel("epoch", fontsize="medium")
+    axes[0].legend()
     return figure
 
 

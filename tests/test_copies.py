@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from helpers.__main__ import main
-from helpers.files import InputError
+from helpers.files import InputError, write_json
 from helpers.session import workspace
 from helpers.session.workspace import Workspace, checked_name
 
@@ -41,7 +41,7 @@ class Machine:
         learned = self.learned + [f"{name}{number}" for number in range(steps)]
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "learned.json").write_text(json.dumps(learned))
-        (self.folder / "results.json").write_text(json.dumps({"step": len(learned)}))
+        write_json(self.folder / "results.json", {"step": len(learned)})
         return self
 
     def save(self) -> Path | None:

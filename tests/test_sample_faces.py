@@ -21,7 +21,7 @@ from drawn_faces.layouts.fer2013 import Fer2013
 from drawn_faces.layouts.rafdb import RafDb
 from drawn_faces.layouts.utkface import MALFORMED
 from helpers.data.sources import is_drawn
-from helpers.files import InputError
+from helpers.files import InputError, write_json
 from helpers.tasks import EMOTIONS
 
 FACES, FEWEST, SEED = 180, 60, 3
@@ -481,8 +481,8 @@ def test_a_dataset_that_is_not_ours_is_never_replaced(tmp_path):
 def test_an_older_set_of_two_datasets_is_replaced_but_never_a_dataset_that_it_did_not_hold(tmp_path):
     for name in ("fer2013", "utkface", "rafdb"):
         (tmp_path / name).mkdir()
-    older = {"faces": FEWEST, "seed": 0, "version": 1, "finished": True}
-    (tmp_path / "sample_faces.json").write_text(json.dumps(older))
+    older = {"faces": FEWEST, "seed": 0, "version": 1, "datasets": ["fer2013", "utkface"], "finished": True}
+    write_json(tmp_path / "sample_faces.json", older)
     with pytest.raises(InputError, match="rafdb"):
         write_sample_faces(tmp_path, FEWEST)
     (tmp_path / "rafdb").rmdir()

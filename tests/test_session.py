@@ -1,6 +1,7 @@
 """The workspace survives lost machines and refused drives; the set-up changes nothing that is there."""
 
 import dataclasses
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from helpers.config import RECIPES, TRAINING_FACES, decide
 from helpers.files import InputError
+from helpers.runs.compare import runs_table
 from helpers.session import gpu, install, runtime, workspace
 from helpers.session.gpu import Gpu
 from helpers.session.runtime import Machine, advice, fitted_to, inspect_machine, machine_table
@@ -314,3 +316,17 @@ def test_versions_that_pip_does_not_understand_are_no_constraints_and_hold_nothi
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("debian>=1\ngood>=1\n")
     assert install.missing(requirements) == ["debian>=1"]
+
+
+def test_a_new_machine_lists_the_runs_of_earlier_ones_without_bringing_them_back(drive, trained, tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(trained.folder, drive.run(name))
+        drive.save(drive.run(name))
+    (drive.run("b") / "extra.txt").write_text("a second copy")
+    drive.save(drive.run("b"))
+    next(drive.archive.glob("runs-b.2.*")).write_bytes(b"damaged: the one before is whole")
+    fresh = Workspace(tmp_path / "new", drive.archive, "")
+    shutil.copytree(trained.folder, fresh.run("a"))
+    table = runs_table(*fresh.run_folders())
+    assert sorted(table["run"]) == ["a (drawn faces)", "b (drawn faces)"] and table["emotion %"].notna().all()
+    assert not fresh.run("b").exists() and not list(fresh.folder.rglob("b/checkpoints"))

@@ -15,11 +15,11 @@ _SCALES = {"minutes": 1.0, **{task.brief + task.unit: task.scale for task in TAS
 COLUMNS = ("run", "epochs", *_SCALES, "finished", "what differs")
 
 
-def runs_table(folder: Path) -> pd.DataFrame:
-    """One line for each run in a folder, the best emotion accuracy first, by its best epoch on the validation split.
+def runs_table(*folders: Path) -> pd.DataFrame:
+    """One line for each run in some folders by its best epoch on the validation split, the best emotion accuracy first.
 
     Args:
-        folder: ``<workspace>/runs``.
+        folders: ``<workspace>/runs``, and others in which a run of the same name is passed over.
 
     Returns:
         A table with COLUMNS; the last one names the knobs in which the runs differ. Runs without a complete epoch are
@@ -27,7 +27,7 @@ def runs_table(folder: Path) -> pd.DataFrame:
     """
     lines: list[dict] = []
     configs: dict[int, dict] = {}
-    for place in filter(Run.exists, sorted(path.parent for path in folder.glob("*/results.json"))):
+    for place in found_runs(*folders).values():
         try:
             run = Run.open(place)
             results = run.read_results()
@@ -46,3 +46,9 @@ def runs_table(folder: Path) -> pd.DataFrame:
         table[column] = (scale * table[column].astype(float)).round(1)
     first = next(iter(TASKS.values()))
     return table.sort_values(first.brief + first.unit, ascending=not first.larger_is_better, ignore_index=True)
+
+
+def found_runs(*folders: Path) -> dict[str, Path]:
+    """The runs in some folders by their name; of one name the first."""
+    places = [path.parent for folder in reversed(folders) for path in sorted(folder.glob("*/results.json"))]
+    return {place.name: place for place in filter(Run.exists, places)}

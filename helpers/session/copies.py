@@ -22,7 +22,7 @@ _ANCESTORS = 3
 
 _TAIL = re.compile(
     r"\.(?P<generation>\d+)(\.step(?P<step>\d+)\.(?P<machine>[\w-]+)\.from(?P<parents>(-[0-9a-f]{8})*))?"
-    r"\.(?P<sha>[0-9a-f]{64})\.tar"
+    r"\.(?P<sha>[0-9a-f]{64})\.tar\Z"
 )
 """What follows the key; earlier versions of this project wrote the time and the SHA-256 alone."""
 
@@ -90,6 +90,12 @@ def list_copies(archive: Path, key: str) -> list[Copy]:
     return list(_newest_first([copy if copy.machine else replace(copy, parents=linked[copy.id]) for copy in copies]))
 
 
+def copied_folders(archive: Path) -> list[str]:
+    """The keys of all folders of which the archive has a copy."""
+    names = os.listdir(archive) if archive.exists() else []
+    return sorted({name[: found.start()] for name in names if (found := _TAIL.search(name))})
+
+
 def tips(copies: list[Copy]) -> list[Copy]:
     """Those that no other copy went on from: one, or several where the work has forked."""
     followed = {each for copy in copies for each in copy.parents}
@@ -132,11 +138,12 @@ def pack_folder(folder: Path, target: Path) -> None:
         tar.add(folder, arcname=".", filter=plain)
 
 
-def unpack_folder(source: Path, folder: Path) -> None:
-    """Write what :func:`pack_folder` has packed; the files have the time of now."""
+def unpack_folder(source: Path, folder: Path, only: tuple[str, ...] = ()) -> None:
+    """Write what :func:`pack_folder` has packed, or ``only`` the files of these names; they have the time of now."""
 
     def untimed(about: tarfile.TarInfo, place: str) -> tarfile.TarInfo:
         return tarfile.data_filter(about, place).replace(mtime=None)  # type: ignore[arg-type]
 
     with tarfile.open(source) as tar:
-        tar.extractall(folder, filter=untimed)
+        members = [about for about in tar if not only or about.name.removeprefix("./") in only]
+        tar.extractall(folder, members, filter=untimed)

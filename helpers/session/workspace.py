@@ -16,10 +16,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.files import InputError, user_path, write_file
-from helpers.session.copies import Copy, is_needed, list_copies, pack_folder, step_of, tips, unpack_folder
+from helpers.session.copies import (
+    Copy,
+    copied_folders,
+    is_needed,
+    list_copies,
+    pack_folder,
+    step_of,
+    tips,
+    unpack_folder,
+)
 from helpers.session.runtime import place
 
 PATHS_FILE = "dataset_paths.json"
+
+_TELLS = ("config.json", "manifest.json", "history.jsonl", "results.json")
+"""The small files of a run that are enough to list it."""
 
 _DRIVE = Path("/content/drive")
 _LONGEST = 80  # bytes; the rest of the 255 of a file's name tells where a copy comes from
@@ -66,6 +78,19 @@ class Workspace:
     def run(self, name: str) -> Path:
         """Folder of a run."""
         return self.folder / "runs" / checked_name(name, "run")
+
+    def run_folders(self) -> list[Path]:
+        """Where runs are listed: on this machine, and beside it what tells of those that are in the archive alone."""
+        here, elsewhere = self.folder / "runs", self.folder / ".elsewhere"
+        shutil.rmtree(elsewhere, ignore_errors=True)
+        archive = self.archive or elsewhere
+        for key in copied_folders(archive):
+            kind, _, name = key.partition("-")
+            for copy in self._copies(key) if kind == "runs" and not (here / name).exists() else ():
+                with suppress(OSError, tarfile.TarError):  # the one before may be whole
+                    unpack_folder(archive / copy.name, elsewhere / name, _TELLS)
+                    break
+        return [here, elsewhere]
 
     def save(self, folder: Path) -> None:
         """Put a copy of a folder of the workspace into the archive, verified; does nothing without one.

@@ -112,13 +112,13 @@ pd.DataFrame(run.history, columns=columns).tail(5)
 # %% [markdown]
 # ## All runs side by side
 #
-# One line for each run that is on this machine, by its best epoch on the validation split; the last column names the
-# knobs in which they differ.
+# One line for each run on this machine or on Drive, by its best epoch on the validation split; the last column names
+# the knobs in which they differ.
 
 # %%
 from helpers.runs.compare import runs_table
 
-runs_table(run.folder.parent)
+runs_table(*workspace.run_folders())
 
 # %% [markdown]
 # ## TensorBoard

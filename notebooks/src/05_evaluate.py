@@ -121,19 +121,30 @@ FailureBrowser(table, store)
 # ## Is it better than my last run?
 #
 # `COMPARE_WITH` names other evaluated runs, separated by commas: all are compared on the same test faces, in pairs. A
-# difference whose interval holds 0 may be chance.
+# difference whose interval holds 0 may be chance. Below, all runs on this machine and, on Colab, those on Drive, with
+# the knobs in which they differ.
 
 # %%
+from helpers import plots
 from helpers.evaluation.comparison import compare_runs
+from helpers.runs.compare import runs_table
 
-compare_runs([run, *(Run.open(workspace.run(name)) for name in COMPARE_WITH.replace(",", " ").split())])
+names = COMPARE_WITH.replace(",", " ").split()
+for name in names:
+    workspace.restore(workspace.run(name))
+compared = [run, *(Run.open(workspace.run(name)) for name in names)]
+compare_runs(compared)
+
+# %%
+plots.curves_of_runs({one.folder.name: one.history for one in compared})
+
+# %%
+runs_table(*workspace.run_folders())
 
 # %% [markdown]
 # ## How was it learned?
 
 # %%
-from helpers import plots
-
 plots.curves(run.history, run.title)
 
 # %% [markdown]
