@@ -64,7 +64,8 @@ def starting_terms(run: Run) -> str:
     licence = (about.license if about else None) or "a licence that timm does not name"
     if start == "imagenet":
         return f"ImageNet weights of {model.backbone} ({licence})"
-    return f"{model.weights} (for the published weights of {model.backbone} timm names {licence})"
+    # Of a file the name alone: where it lay is nobody's business.
+    return f"{Path(model.weights).name} (for the published weights of {model.backbone} timm names {licence})"
 
 
 def _table(table: pd.DataFrame) -> str:

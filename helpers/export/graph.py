@@ -11,13 +11,13 @@ import onnx
 import onnxruntime
 import torch
 
+from helpers.evaluation.card import starting_terms
 from helpers.files import InputError, write_file
 from helpers.runs.checkpoints import fingerprint
 from helpers.runs.run import Run
 from helpers.tasks import TASKS
 from helpers.training.model import Reader
 from helpers.training.predict import load_best
-from helpers.training.pretrained import FACES
 
 _OPSET = 18
 """The lowest that the exporter itself writes; each later one shuts out a year of runtimes."""
@@ -44,17 +44,24 @@ def export_graph(run: Run) -> Path:
     """
     path = run.folder / "model.onnx"
     with run.claim("exported"):
-        measured = run.read_metrics().get("evaluation", {})
-        best = load_best(run)
-        weights = fingerprint(best.state_dict())
-        fitted = measured.get("calibration", {}).get("fitted", {}) if measured.get("weights") == weights else {}
-        model = _trace(Reader(best, fitted).eval(), run.config.model.backbone)
-        model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
-        onnx.helper.set_model_props(model, _about(run) | {"weights": weights, "calibration": json.dumps(fitted)})
-        onnx.checker.check_model(model, full_check=True)
-        write_file(path, model.SerializeToString())
+        write_file(path, build_graph(run).SerializeToString())
     run.log(f"exported {path.name}")
     return path
+
+
+def build_graph(run: Run, img_size: int | None = None, flip_test: bool | None = None) -> onnx.ModelProto:
+    """The graph of the best epoch, checked by onnx; where they are given with another size or mirror than the run's."""
+    measured = run.read_metrics().get("evaluation", {})
+    best = load_best(run)
+    weights = fingerprint(best.state_dict())
+    fitted = measured.get("calibration", {}).get("fitted", {}) if measured.get("weights") == weights else {}
+    best.img_size = img_size or best.img_size
+    best.flip_test = best.flip_test if flip_test is None else flip_test
+    model = _trace(Reader(best, fitted).eval(), run.config.model.backbone)
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
+    onnx.helper.set_model_props(model, _about(run) | {"weights": weights, "calibration": json.dumps(fitted)})
+    onnx.checker.check_model(model, full_check=True)
+    return model
 
 
 def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -77,7 +84,7 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
 def _trace(reader: Reader, backbone: str) -> onnx.ModelProto:
     free = {axis: torch.export.Dim(name) for axis, name in enumerate(("B", "H", "W"))}
     example = torch.zeros(2, 50, 60, 3, dtype=torch.uint8)  # sizes that differ, so that none is taken for a constant
-    with _quiet():
+    with quiet():
         try:
             program = torch.onnx.export(
                 reader, (example,), dynamo=True, input_names=["faces"], output_names=EXPORTS,
@@ -90,17 +97,18 @@ def _trace(reader: Reader, backbone: str) -> onnx.ModelProto:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter warns of, which are its own internals."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def quiet() -> Iterator[None]:
+    """Without what the exporter and the quantizer warn of, which are their own internals."""
+    loggers = {logger: logger.level for logger in (logging.getLogger("torch.onnx"), logging.getLogger())}
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in loggers.items():
+            logger.setLevel(level)
 
 
 def _about(run: Run) -> dict[str, str]:
@@ -112,6 +120,6 @@ def _about(run: Run) -> dict[str, str]:
         **{name: ",".join(task.classes) or task.unit.strip() for name, task in TASKS.items()},
         "backbone": model.backbone,
         "terms_of_the_data": "; ".join(f"{name}: {source['terms']}" for name, source in sources.items()),
-        "started_from": FACES.terms if model.weights == "faces" else model.weights,
+        "started_from": starting_terms(run),
         "trained_on": ",".join(sources) + (" (drawn faces)" if run.manifest["drawn"] else ""),
     }

@@ -100,7 +100,12 @@ class Reader(nn.Module):
     def forward(self, faces: Tensor) -> tuple[Tensor, ...]:
         """uint8 RGB (B, H, W, 3) to what each task exports, in the order of their ``exports``."""
         pixels = self.model.preprocess(faces)
-        found = answers(self.model(pixels), self.model(pixels.flip(3)) if self.model.flip_test else None)
+        if self.model.flip_test:  # both in one batch: a graph of half the nodes
+            both = self.model(torch.cat([pixels, pixels.flip(3)]))
+            halves = {name: output.unflatten(0, (2, -1)) for name, output in both.items()}
+            found = answers(*({name: half[side] for name, half in halves.items()} for side in (0, 1)))
+        else:
+            found = answers(self.model(pixels))
         return tuple(
             part for name, task in TASKS.items() for part in task.exported(found[name], self.calibration[name])
         )
