@@ -1,6 +1,6 @@
 """The face detector: recall by size and rotation, false alarms, the threshold, the margin, and milliseconds.
 
-Faces are pasted into scenes (half of them photographs, half drawn fields and noise) as turned squares with soft edges;
+Faces are pasted into scenes (pieces of photographs, gradients, blocks, noise) as turned squares with soft edges;
 a face counts as found where a crop overlaps its square by at least half (intersection over union). The margin's part
 asks how well the crops give back the squares' bounds, since the network that reads them was trained on those.
 """
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -17,9 +18,11 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import numpy_helper
-from sklearn.datasets import load_sample_images
+from sklearn.datasets import load_sample_image
 
 from benchmarks.common import finish, opened, parser
+from helpers.data.images import decode
+from helpers.data.store import FaceStore
 
 Picture = np.ndarray
 Crops = tuple[np.ndarray, np.ndarray]
@@ -41,6 +44,9 @@ LIGHTS = {
 }
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+MARGINS, SHIFTS = np.arange(100, 131) / 100, np.arange(-12, 3) / 100
+"""Tried for the crops."""
 
 
 def opened_detector(**settings: object) -> onnxruntime.InferenceSession:
@@ -68,26 +74,38 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return shared / (areas[0][:, None] + areas[1][None] - shared)
 
 
+PHOTOS = {name: load_sample_image(name) for name in ("china.jpg", "flower.jpg")}
+
+
+def photograph(rng: np.random.Generator, size: tuple[int, int], name: str) -> Picture:
+    """A piece of one of the two photographs without a face that scikit-learn ships."""
+    photo = PHOTOS[name]
+    part = (rng.uniform(0.4, 1) * np.array(photo.shape[:2])).astype(int)
+    top, left = rng.integers(0, photo.shape[:2] - part + 1)
+    piece = photo[top : top + part[0], left : left + part[1]]
+    return cv2.resize(piece[:, :: rng.choice([-1, 1])], size, interpolation=cv2.INTER_AREA)
+
+
+def field(rng: np.random.Generator, size: tuple[int, int], how: int) -> Picture:
+    """A few random colours, blended over the picture."""
+    return cv2.resize(rng.integers(0, 256, (*rng.integers(2, 12, 2), 3), dtype=np.uint8), size, interpolation=how)
+
+
+BACKGROUNDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Picture]] = {
+    "houses": lambda rng, size: photograph(rng, size, "china.jpg"),
+    "flower": lambda rng, size: photograph(rng, size, "flower.jpg"),
+    "gradients": lambda rng, size: field(rng, size, cv2.INTER_CUBIC),
+    "blocks": lambda rng, size: field(rng, size, cv2.INTER_NEAREST),
+    "noise": lambda rng, size: cv2.add(
+        field(rng, size, cv2.INTER_LINEAR), rng.integers(0, 80, (*size[::-1], 3), dtype=np.uint8)
+    ),
+}
+"""Pictures without a face, of a size given as width, height. The flower is round, skin-coloured and hard."""
+
+
 def background(rng: np.random.Generator, height: int, width: int) -> Picture:
-    """No face: a piece of a photograph, a smooth field of colours, stripes, or noise."""
-    kind = rng.integers(6)
-    if kind < 3:
-        photo = PHOTOS[rng.integers(len(PHOTOS))]
-        side = rng.uniform(0.4, 1) * np.array(photo.shape[:2])
-        top, left = (rng.uniform(0, photo.shape[:2] - side)).astype(int)
-        piece = photo[top : top + int(side[0]), left : left + int(side[1])]
-        return cv2.resize(piece[:, :: rng.choice([-1, 1])], (width, height), interpolation=cv2.INTER_AREA)
-    few = rng.integers(0, 256, (*rng.integers(2, 12, 2), 3), dtype=np.uint8)
-    if kind == 3:
-        return cv2.resize(few, (width, height), interpolation=cv2.INTER_CUBIC)
-    if kind == 4:
-        return cv2.resize(few, (width, height), interpolation=cv2.INTER_NEAREST)
-    field = cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.clip(field + rng.normal(0, 40, field.shape), 0, 255).astype(np.uint8)
-
-
-PHOTOS = load_sample_images().images
-"""Two photographs without a face that scikit-learn ships."""
+    """Any of them."""
+    return list(BACKGROUNDS.values())[rng.integers(len(BACKGROUNDS))](rng, (width, height))
 
 
 def paste(scene: Picture, face: Picture, box: np.ndarray, angle: float) -> None:
@@ -142,6 +160,16 @@ class Tally:
                 self.overlap.append(float(shared[best, face]))
         self.alarms += scores[shared.max(1) < 0.3].tolist()
 
+    @classmethod
+    def of(cls, tallies: Iterable[Tally]) -> Tally:
+        """Several as one."""
+        whole = cls()
+        for tally in tallies:
+            whole.shown, whole.scenes = whole.shown + tally.shown, whole.scenes + tally.scenes
+            whole.scores, whole.overlap = whole.scores + tally.scores, whole.overlap + tally.overlap
+            whole.alarms = whole.alarms + tally.alarms
+        return whole
+
     def recall(self, threshold: float) -> float:
         """Share of the faces found with at least this score."""
         return sum(score >= threshold for score in self.scores) / max(self.shown, 1)
@@ -151,19 +179,24 @@ class Tally:
         return 100 * sum(score >= threshold for score in self.alarms) / max(self.scenes, 1)
 
 
-def pictures(options: argparse.Namespace) -> Iterator[tuple[object, dict[str, list[Picture]]]]:
-    """The store, or none, and up to ``most`` faces by dataset."""
+@contextmanager
+def shown(options: argparse.Namespace) -> Iterator[tuple[FaceStore | None, dict[str, list[Picture]]]]:
+    """Up to ``most`` faces of each dataset of a store, or of a folder of images."""
     folder, rng = options.faces, np.random.default_rng(0)
     if folder and not (folder / "manifest.json").exists():
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
         some = [files[number] for number in rng.permutation(len(files))[: options.most]]
-        yield None, {folder.name: [cv2.imread(str(path))[..., ::-1] for path in some]}
+        yield None, {folder.name: [decode(path.read_bytes()) for path in some]}
         return
     with opened(folder) as store:
-        named = {}
-        for name, rows in store.faces.groupby("dataset").groups.items():
-            named[str(name)] = [store.image(row) for row in rng.permutation(rows)[: options.most]]
-        yield store, named
+        groups = store.faces.groupby("dataset").groups
+        yield (
+            store,
+            {
+                str(name): [store.image(row) for row in rng.permutation(rows)[: options.most]]
+                for name, rows in groups.items()
+            },
+        )
 
 
 def recalls(detector: onnxruntime.InferenceSession, faces: list[Picture], scenes: int) -> dict[str, Tally]:
@@ -181,31 +214,28 @@ def recalls(detector: onnxruntime.InferenceSession, faces: list[Picture], scenes
 
 
 def margins(faces: list[Picture]) -> np.ndarray:
-    """Overlap with the pictures' own bounds for the best, and the values of MARGINS x SHIFTS: their mean (M, S)."""
+    """Mean overlap of the crops with the faces' own bounds, had the margin and shift been others: (M, S)."""
     rng, found = np.random.default_rng(2), []
     exact = opened_detector(margin=1.0, shift=[0, 0])
     for face in faces:
-        # Large, so that the rounding of the box to pixels does not matter.
-        scene = background(rng, 1100, 1100)
-        corner = rng.integers(200, 400, 2)
-        box = np.concatenate([corner, corner + 500])
-        paste(scene, face, box, 0)
+        scene = background(rng, 640, 640)
+        corner = rng.integers(120, 240, 2)
+        box = np.concatenate([corner, corner + 280])[None]
+        paste(scene, face, box[0], 0)
         crops, _ = detect(exact, scene)
-        shared = overlaps(crops, box[None])
-        if len(crops) and shared.max() >= 0.3:
-            crop = crops[int(shared[:, 0].argmax())].astype(float)
-            side, middle = crop[2] - crop[0], (crop[:2] + crop[2:]) / 2
-            tried = [
-                np.concatenate([at - side * margin / 2, at + side * margin / 2])
-                for margin in MARGINS
-                for at in (middle + [0, shift * side] for shift in SHIFTS)
-            ]
-            found.append(overlaps(np.array(tried), box[None])[:, 0])
-    return np.mean(found, 0).reshape(len(MARGINS), len(SHIFTS))
+        best = int(overlaps(crops, box)[:, 0].argmax()) if len(crops) else None
+        if best is not None and overlaps(crops, box)[best, 0] > 0.3:
+            side, middle = crops[best, 2] - crops[best, 0], (crops[best, :2] + crops[best, 2:]) / 2
+            middles = (middle + np.array([0, shift * side]) for shift in SHIFTS)
+            ends = [(at - side * margin / 2, at + side * margin / 2) for at in middles for margin in MARGINS]
+            found.append(overlaps(np.array(ends).reshape(-1, 4), box).reshape(len(SHIFTS), len(MARGINS)).T)
+    return np.mean(found, 0)
 
 
-MARGINS = np.round(np.arange(1.0, 1.31, 0.01), 2)
-SHIFTS = np.round(np.arange(-0.12, 0.021, 0.01), 2)
+def said(surface: np.ndarray) -> str:
+    """The best margin and shift of a surface."""
+    margin, shift = np.unravel_index(surface.argmax(), surface.shape)
+    return f"margin {MARGINS[margin]:.2f}, shift {SHIFTS[shift]:+.2f} (overlap {surface.max():.3f})"
 
 
 def milliseconds(detector: onnxruntime.InferenceSession, picture: Picture, rounds: int) -> float:
@@ -218,52 +248,56 @@ def milliseconds(detector: onnxruntime.InferenceSession, picture: Picture, round
     return float(np.median(times[2:]))
 
 
+def table(name: str, found: dict[str, Tally], threshold: float) -> Tally:
+    """Print the recall of a dataset's faces; those of a fifth of the width and more, together."""
+    print(f"\n{name}: recall from score {threshold:.2f}, by the side of a face as share of the width and by angle")
+    print(" " * 8 + "".join(f"{angle:8}°" for angle in ANGLES) + "  overlap  alarms/100")
+    for share in SIZES:
+        row = [found[f"{share:.0%} {angle}"] for angle in ANGLES]
+        overlap = np.mean([one for tally in row for one in tally.overlap] or [0])
+        alarms = np.mean([tally.alarm_rate(threshold) for tally in row])
+        shares = "".join(f"{tally.recall(threshold):9.1%}" for tally in row)
+        print(f"{share:8.0%}{shares}{overlap:9.3f}{alarms:12.1f}")
+    print("; ".join(f"{light} {found[light].recall(threshold):.1%}" for light in LIGHTS) + " (30 %, upright)")
+    return Tally.of(found[f"{share:.0%} {angle}"] for share in SIZES if share >= 0.2 for angle in ANGLES)
+
+
 def main() -> None:
     """Measure, print the tables and the last line."""
     made = parser(__doc__.partition("\n")[0])
     made.add_argument("--most", type=int, default=300, help="faces of a dataset (default: %(default)s)")
-    made.add_argument("--scenes", type=int, default=40, help="scenes of a size and angle (default: %(default)s)")
+    made.add_argument("--scenes", type=int, default=20, help="scenes of a size and angle (default: %(default)s)")
     options = made.parse_args()
-    model = onnx.load(FILE)
-    chosen = {value.name: numpy_helper.to_array(value) for value in model.graph.initializer}
+    chosen = {value.name: numpy_helper.to_array(value) for value in onnx.load(FILE).graph.initializer}
     threshold, margin, shift = (float(chosen[name].ravel()[-1]) for name in ("threshold", "margin", "shift"))
     low = opened_detector(threshold=[min(THRESHOLDS)])
-    usual = opened_detector()
 
-    empty, rng = Tally(), np.random.default_rng(3)
-    for _ in range(10 * options.scenes):
-        empty.add(detect(low, background(rng, 480, 640)), np.empty((0, 4)))
-    last: dict[str, object] = {"threshold": threshold, "alarms_per_100_empty": round(empty.alarm_rate(threshold), 2)}
+    print("False alarms in 100 pictures without a face, from score " + "".join(f"{limit:7.1f}" for limit in THRESHOLDS))
+    empty = {}
+    for number, (kind, draw) in enumerate(BACKGROUNDS.items()):
+        rng, empty[kind] = np.random.default_rng(number), Tally()
+        for _ in range(4 * options.scenes):
+            empty[kind].add(detect(low, draw(rng, (640, 480))), np.empty((0, 4)))
+        print(f"{kind:56}" + "".join(f"{empty[kind].alarm_rate(limit):7.1f}" for limit in THRESHOLDS), flush=True)
+    usual = Tally.of(tally for kind, tally in empty.items() if kind != "flower")
+    figures: dict[str, object] = {"threshold": round(threshold, 4), "alarms_per_100": usual.alarm_rate(threshold)}
 
-    for store, named in pictures(options):
-        surfaces = {}
+    with shown(options) as (store, named):
+        surfaces, recall = {}, {}
         for name, faces in named.items():
-            found = recalls(low, faces, options.scenes)
-            print(f"\n{name}: {len(faces)} faces; recall at {threshold:.2f} by size (of the picture's width) and angle")
-            print(" " * 8 + "".join(f"{angle:8}°" for angle in ANGLES) + "  overlap  alarms/100")
-            for share in SIZES:
-                row = [found[f"{share:.0%} {angle}"] for angle in ANGLES]
-                overlap = np.mean([one for tally in row for one in tally.overlap] or [0])
-                alarms = np.mean([tally.alarm_rate(threshold) for tally in row])
-                print(f"{share:8.0%}" + "".join(f"{tally.recall(threshold):9.1%}" for tally in row), end="")
-                print(f"{overlap:9.3f}{alarms:12.1f}", flush=True)
-            print("; ".join(f"{light} {found[light].recall(threshold):.1%}" for light in LIGHTS))
-            sizes = [found[f"{share:.0%} {angle}"] for share in SIZES[3:] for angle in ANGLES]
-            for limit in THRESHOLDS:
-                recall, alarms = (np.mean([way(tally, limit) for tally in sizes]) for way in (Tally.recall, Tally.alarm_rate))
-                empties = empty.alarm_rate(limit)
-                print(f"from {limit:.2f}: recall from 20 % of the width {recall:.1%}, false alarms in 100 such scenes {alarms:.1f}, without a face {empties:.1f}")
+            together = table(name, recalls(low, faces, options.scenes), threshold)
+            limits = (f"{limit:.1f}: {together.recall(limit):.1%}" for limit in THRESHOLDS)
+            print(f"{together.shown} faces of 20 % of the width and more, recall by threshold: {', '.join(limits)}")
+            recall[name] = round(together.recall(threshold), 4)
             surfaces[name] = margins(faces)
-            best = np.unravel_index(surfaces[name].argmax(), surfaces[name].shape)
-            here = surfaces[name][np.abs(MARGINS - margin).argmin(), np.abs(SHIFTS - shift).argmin()]
-            print(f"margin {MARGINS[best[0]]:.2f}, shift {SHIFTS[best[1]]:+.2f}: overlap {surfaces[name].max():.3f}; as shipped {here:.3f}")
-            last[name] = {"recall": round(float(np.mean([tally.recall(threshold) for tally in sizes])), 4), "overlap": round(float(here), 4)}
-        both = sum(surfaces.values()) / len(surfaces)
-        best = np.unravel_index(both.argmax(), both.shape)
-        print(f"all alike: margin {MARGINS[best[0]]:.2f}, shift {SHIFTS[best[1]]:+.2f}: overlap {both.max():.3f}")
-        for height, width in ((240, 320), (480, 640), (1080, 1920), (3000, 4000)):
-            last[f"ms_{width}x{height}"] = round(milliseconds(usual, background(rng, height, width), 10 * options.rounds), 2)
-        finish(store, **last)
+            at = np.abs(MARGINS - margin).argmin(), np.abs(SHIFTS - shift).argmin()
+            print(f"{name}: best {said(surfaces[name])}; as shipped {surfaces[name][at]:.3f}", flush=True)
+        print(f"all datasets alike: best {said(np.mean(list(surfaces.values()), 0))}")
+        shipped, rng = opened_detector(), np.random.default_rng(4)
+        for width, height in ((320, 240), (640, 480), (1920, 1080), (4000, 3000)):
+            picture = background(rng, height, width)
+            figures[f"ms_{width}x{height}"] = round(milliseconds(shipped, picture, 10 * options.rounds), 2)
+        finish(store, recall=recall, **figures)
 
 
 if __name__ == "__main__":

