@@ -1,7 +1,7 @@
 """The face detector: recall by size and rotation, false alarms, the threshold, the margin, and milliseconds.
 
 Faces are pasted into scenes (pieces of photographs, gradients, blocks, noise) as turned squares with soft edges;
-a face counts as found where a crop overlaps its square by at least half (intersection over union). The margin's part
+a face counts as found where a crop overlaps its square (intersection over union of at least ``FOUND``). The margin's part
 asks how well the crops give back the squares' bounds, since the network that reads them was trained on those.
 """
 
@@ -42,6 +42,9 @@ LIGHTS = {
     "grey": lambda scene: np.repeat(cv2.cvtColor(scene, cv2.COLOR_RGB2GRAY)[..., None], 3, -1),
     "blurred": lambda scene: cv2.GaussianBlur(scene, (0, 0), 3),
 }
+
+FOUND = 0.4
+"""Overlap from which on a face counts as found: a drawn face fills about 0.55 of its picture, a real one 0.85."""
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
@@ -155,7 +158,7 @@ class Tally:
         shared = overlaps(crops, boxes) if len(boxes) else np.zeros((len(crops), 1))
         for face in range(len(boxes) if len(crops) else 0):
             best = int(shared[:, face].argmax())
-            if shared[best, face] >= 0.5:
+            if shared[best, face] >= FOUND:
                 self.scores.append(float(scores[best]))
                 self.overlap.append(float(shared[best, face]))
         self.alarms += scores[shared.max(1) < 0.3].tolist()

