@@ -1,9 +1,8 @@
-"use strict";
-
-const MOST = 4; // faces that are read in a camera's frame; in a picture all are
-const FRAME = 640; // longer side in pixels of the camera's frames
+const FRAME = 480; // longer side in pixels of the camera's frames
+const BUDGET = 30; // milliseconds of a frame after which no further face is read; in a picture all are
 const LARGEST = 4096; // longer side of a picture; larger ones are reduced to it
 const FADE = 300; // milliseconds until an answer of the camera counts 1/e in what is shown
+const STEADY = 80; // the same of boxes
 const KEEP = 600; // milliseconds for which a face that is not found again stays
 const SPEAK = 3000; // milliseconds between the sentences for those who listen
 
@@ -59,7 +58,7 @@ async function start() {
   try {
     const names = ["worker", "ort", "wasm", "model", "detector"];
     const [code, ...rest] = await Promise.all(names.map(part));
-    worker = new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })), { type: "module" });
+    worker = new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
     worker.onmessage = ({ data }) => answered.resolve(data);
     worker.onerror = (event) => answered.resolve({ error: event.message || "its worker does not start" });
     const [ort, wasm, model, detector] = rest;
@@ -99,7 +98,7 @@ async function startCamera(device) {
   let opened;
   try {
     const which = device ? { deviceId: { exact: device } } : { facingMode: "user" };
-    opened = await navigator.mediaDevices.getUserMedia({ video: { width: FRAME, height: 480, ...which } });
+    opened = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480, ...which } });
   } catch (error) {
     const why = {
       NotAllowedError: "The camera was refused: allow it beside the browser's address bar, or choose a picture.",
@@ -139,7 +138,7 @@ async function watch(mine) {
     const side = Math.min(width, height);
     const [left, top] = [(width - side) >> 1, (height - side) >> 1];
     const box = about.detects ? undefined : [left, top, left + side, top + side];
-    const answer = await ask({ rgba: data, width, height, box, most: MOST }, [data.buffer]);
+    const answer = await ask({ rgba: data, width, height, box, budget: BUDGET }, [data.buffer]);
     if (mine !== turn || paused) continue;
     follow(answer);
     showRate(answer);
@@ -169,21 +168,33 @@ function follow({ width, height, faces: found }) {
   const now = performance.now();
   size = { width, height };
   const old = faces.filter(({ seen }) => now - seen < KEEP);
-  faces = found.map((face) => {
-    const best = old.reduce((a, b) => (overlap(b.box, face.box) > overlap(a?.box, face.box) ? b : a), null);
-    if (overlap(best?.box, face.box) < 0.3) return { ...face, id: ++named, seen: now };
-    old.splice(old.indexOf(best), 1);
-    const keep = Math.exp((best.seen - now) / FADE);
-    const mixed = { id: best.id, score: face.score, seen: now };
-    for (const name of ["box", ...about.exports]) mixed[name] = mix(best[name], face[name], name === "box" ? keep ** 3 : keep);
-    return mixed;
-  });
+  faces = [];
+  for (const face of found) {
+    const last = old.reduce((a, b) => (overlap(b.box, face.box) > overlap(a?.box, face.box) ? b : a), null);
+    const same = overlap(last?.box, face.box) > 0.3;
+    const read = about.exports[0] in face;
+    if (!same && !read) continue; // its turn comes
+    const shown = same ? { ...last } : { ...face, id: ++named };
+    if (same) old.splice(old.indexOf(last), 1);
+    shown.box = same ? mix(last.box, face.box, now - last.seen, STEADY) : face.box;
+    shown.seen = now;
+    if (read) {
+      for (const name of about.exports) shown[name] = same ? mix(last[name], face[name], now - last.read, FADE) : face[name];
+      shown.read = now;
+    }
+    faces.push(shown);
+  }
   faces.push(...old);
   faces.sort((a, b) => a.id - b.id);
   show(false);
 }
 
-const mix = (a, b, keep) => (Array.isArray(a) ? a.map((value, i) => mix(value, b[i], keep)) : keep * a + (1 - keep) * b);
+/** The mean of what was shown and what is new: after `fade` of time that passed, the old counts 1/e. */
+function mix(old, value, passed, fade) {
+  if (Array.isArray(old)) return old.map((each, at) => mix(each, value[at], passed, fade));
+  const kept = Math.exp(-passed / fade);
+  return kept * old + (1 - kept) * value;
+}
 
 /** Intersection over union of two boxes. */
 function overlap(a, b) {
@@ -229,7 +240,7 @@ async function readPicture(file, whole = !about.detects) {
     canvas.getContext("2d").putImageData(pixels, 0, 0);
     canvas.hidden = false;
     const box = whole ? [0, 0, size.width, size.height] : undefined;
-    const answer = await ask({ rgba: pixels.data, ...size, box, most: Infinity }, [pixels.data.buffer]);
+    const answer = await ask({ rgba: pixels.data, ...size, box }, [pixels.data.buffer]);
     if (mine !== turn) return;
     faces = answer.faces.map((face) => ({ ...face, id: ++named }));
     say("");
@@ -291,7 +302,7 @@ function publish(source, answer, more = {}) {
 
 const percent = (share) => `${Math.round(100 * share)} %`;
 const word = (text) => text[0].toUpperCase() + text.slice(1);
-const top = (values) => values.indexOf(Math.max(...values));
+const argmax = (values) => values.indexOf(Math.max(...values));
 const ranges = (task) => about.exports.find((name) => name === `${task.name}_range`);
 
 /** A new element with a class and a text. */
@@ -349,7 +360,7 @@ function show(atOnce) {
   for (const task of about.tasks) {
     const value = face?.[task.name];
     if (task.rows) {
-      const best = value ? top(value) : -1;
+      const best = value ? argmax(value) : -1;
       task.rows.forEach((row, at) => {
         row.className = at === best ? "top" : "";
         row.bar.style.transform = `scaleX(${value?.[at] ?? 0})`;
@@ -378,8 +389,8 @@ const inWords = (face) =>
   about.tasks
     .map(({ name, classes, unit }) => {
       if (!classes) return `${face[name].toFixed(0)} ${unit}`;
-      const best = best(face[name]);
-      return `${classes[best]} ${percent(face[name][best])}`;
+      const at = argmax(face[name]);
+      return `${classes[at]} ${percent(face[name][at])}`;
     })
     .join(", ");
 
@@ -458,7 +469,7 @@ function drawBoxes() {
     context.strokeStyle = colour;
     context.strokeRect(left, top, wide, high);
     const { name, classes } = about.tasks.find(({ classes }) => classes);
-    const text = `${face.id} ${classes[face[name].indexOf(Math.max(...face[name]))]}`;
+    const text = `${face.id} ${classes[argmax(face[name])]}`;
     const label = context.measureText(text).width + 12;
     const x = Math.max(0, Math.min(left - line / 2, clientWidth - label));
     const y = Math.max(0, top - 22);

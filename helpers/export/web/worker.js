@@ -1,6 +1,7 @@
 // Runs the models beside the page, so that buttons and picture never wait: pixels come in, answers go out.
 
 let ort, model, detector, names;
+let next = 0; // the face whose turn it is, where there is no time for all
 
 self.onmessage = async ({ data }) => {
   try {
@@ -24,36 +25,35 @@ async function open({ parts, exports }) {
   detector = parts.detector && (await ort.InferenceSession.create(parts.detector, options));
   names = exports;
   // The first run prepares what all later ones use.
-  await read({ rgba: new Uint8ClampedArray(4 * 64 * 64), width: 64, height: 64, box: [0, 0, 64, 64], most: 1 });
+  await read({ rgba: new Uint8ClampedArray(4 * 64 * 64), width: 64, height: 64, box: [0, 0, 64, 64] });
   return {};
 }
 
 /**
  * Find and read the faces of a picture.
- * `rgba` holds its pixels, `box` is the face where no detector shall look for faces, `most` limits how many are read.
+ * `rgba` holds its pixels; `box` is the face where no detector shall look for faces. After `budget` milliseconds no
+ * further face is read: those have only a box and a score, and are the first in the next picture.
  */
-async function read({ rgba, width, height, box, most }) {
+async function read({ rgba, width, height, box, budget = Infinity }) {
   const start = performance.now();
-  const whole = [0, 0, width, height];
-  const found = box ? { boxes: [box], scores: [null] } : await detect(pixels(rgba, width, whole));
-  const detected = performance.now();
-  const faces = [];
-  for (const [number, edges] of found.boxes.slice(0, most).entries()) {
-    const outputs = await model.run({ faces: pixels(rgba, width, edges, true) });
-    const face = { box: edges, score: found.scores[number] };
+  const spent = () => performance.now() - start;
+  const faces = box ? [{ box, score: 1 }] : await detect(pixels(rgba, width, [0, 0, width, height]));
+  const detecting = spent();
+  for (let read = 0; read < faces.length && (read === 0 || spent() < budget); read++) {
+    const face = faces[next++ % faces.length];
+    const outputs = await model.run({ faces: pixels(rgba, width, face.box, true) });
     for (const name of names) {
       const values = Array.from(outputs[name].data);
       face[name] = outputs[name].dims.length > 1 ? values : values[0];
     }
-    faces.push(face);
   }
-  return { width, height, faces, detecting: detected - start, milliseconds: performance.now() - start };
+  return { width, height, faces, detecting, milliseconds: spent() };
 }
 
 async function detect(picture) {
   const { boxes, scores } = await detector.run({ picture });
   const edges = Array.from(boxes.data, Number);
-  return { boxes: Array.from(scores.data, (_, row) => edges.slice(4 * row, 4 * row + 4)), scores: scores.data };
+  return Array.from(scores.data, (score, row) => ({ box: edges.slice(4 * row, 4 * row + 4), score }));
 }
 
 /** RGB inside a box (left, top, right, bottom) as uint8 (H, W, 3), or as a batch of one. */
