@@ -1,4 +1,4 @@
-"""A page in one file that reads faces in any browser: model, detector and WebAssembly are inside, no server is asked."""
+"""A page in one file that reads faces in any browser: model, detector and program are inside, no server is asked."""
 
 import base64
 import gzip

@@ -8,6 +8,7 @@ const SPEAK = 3000; // milliseconds between the sentences for those who listen
 
 const $ = (id) => document.getElementById(id);
 const about = JSON.parse($("about").textContent);
+const threshold = JSON.parse(about.model.threshold ?? "{}");
 const frame = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 const video = $("video");
 
@@ -318,7 +319,11 @@ function layOut() {
   if ($("panel").childElementCount) return show(true);
   for (const task of about.tasks) {
     const section = make("section", "task");
-    section.append(make("h2", "", word(task.name)));
+    const heading = make("h2", "", word(task.name));
+    task.unsure = make("small", "", "unsure");
+    task.threshold = threshold[task.name] ?? 0;
+    heading.append(task.unsure);
+    section.append(heading);
     if (task.classes) {
       const list = make("ul");
       task.rows = task.classes.map((name) => {
@@ -359,6 +364,7 @@ function show(atOnce) {
   const face = faces.find(({ id }) => id === chosen);
   for (const task of about.tasks) {
     const value = face?.[task.name];
+    task.unsure.hidden = !face || !unsure(task, face);
     if (task.rows) {
       const best = value ? argmax(value) : -1;
       task.rows.forEach((row, at) => {
@@ -384,11 +390,16 @@ function show(atOnce) {
   }
 }
 
+/** Whether evaluation found such an answer too seldom right. */
+const unsure = (task, face) => Boolean(task.classes) && Math.max(...face[task.name]) < task.threshold;
+
 /** A face's answers in a few words. */
 const inWords = (face) =>
   about.tasks
-    .map(({ name, classes, unit }) => {
+    .map((task) => {
+      const { name, classes, unit } = task;
       if (!classes) return `${face[name].toFixed(0)} ${unit}`;
+      if (unsure(task, face)) return `${name} unsure`;
       const at = argmax(face[name]);
       return `${classes[at]} ${percent(face[name][at])}`;
     })
@@ -468,8 +479,8 @@ function drawBoxes() {
     context.lineWidth = line;
     context.strokeStyle = colour;
     context.strokeRect(left, top, wide, high);
-    const { name, classes } = about.tasks.find(({ classes }) => classes);
-    const text = `${face.id} ${classes[argmax(face[name])]}`;
+    const task = about.tasks.find(({ classes }) => classes);
+    const text = `${face.id} ${unsure(task, face) ? "unsure" : task.classes[argmax(face[task.name])]}`;
     const label = context.measureText(text).width + 12;
     const x = Math.max(0, Math.min(left - line / 2, clientWidth - label));
     const y = Math.max(0, top - 22);
