@@ -18,7 +18,6 @@ let turn = 0; // counts what was started: what an older one still answers is not
 let paused = false;
 let faces = []; // that are shown: {id, box, score, seen, what the model gives}
 let chosen = null; // id of the face whose answers are shown
-let named = 0; // ids given
 let size = { width: 4, height: 3 }; // of what is shown
 let spoken = 0;
 let rates = []; // times of the last answers
@@ -29,11 +28,10 @@ let rates = []; // times of the last answers
 async function part(name) {
   const element = $(name);
   if (!element) return undefined;
-  const text = atob(element.textContent);
+  const text = element.textContent;
   element.remove();
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const packed = Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
@@ -168,15 +166,19 @@ async function listCameras(current) {
 function follow({ width, height, faces: found }) {
   const now = performance.now();
   size = { width, height };
-  const old = faces.filter(({ seen }) => now - seen < KEEP);
+  const keep = Math.max(KEEP, 2.5 * (now - (rates.at(-1) ?? now)));
+  const old = faces.filter(({ seen }) => now - seen < keep);
+  const ids = new Set(old.map(({ id }) => id));
   faces = [];
   for (const face of found) {
     const last = old.reduce((a, b) => (overlap(b.box, face.box) > overlap(a?.box, face.box) ? b : a), null);
     const same = overlap(last?.box, face.box) > 0.3;
     const read = about.exports[0] in face;
     if (!same && !read) continue; // its turn comes
-    const shown = same ? { ...last } : { ...face, id: ++named };
+    const shown = same ? { ...last } : { ...face, id: 1 };
     if (same) old.splice(old.indexOf(last), 1);
+    else while (ids.has(shown.id)) shown.id++;
+    ids.add(shown.id);
     shown.box = same ? mix(last.box, face.box, now - last.seen, STEADY) : face.box;
     shown.seen = now;
     if (read) {
@@ -206,13 +208,13 @@ function overlap(a, b) {
   return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared);
 }
 
-/** Frames per second over the last two seconds. */
+/** Frames per second over the last ones. */
 function showRate({ milliseconds }) {
-  const now = performance.now();
-  rates = [...rates.filter((time) => now - time < 2000), now];
+  rates = [...rates.slice(-30), performance.now()];
   if (rates.length < 3) return;
-  window.framesPerSecond = (1000 * (rates.length - 1)) / (now - rates[0]);
-  $("rate").textContent = `${window.framesPerSecond.toFixed(0)} frames/s · ${milliseconds.toFixed(0)} ms each`;
+  window.framesPerSecond = (1000 * (rates.length - 1)) / (rates.at(-1) - rates[0]);
+  const rate = window.framesPerSecond.toFixed(window.framesPerSecond < 10 ? 1 : 0);
+  $("rate").textContent = `${rate} frames/s · ${milliseconds.toFixed(0)} ms each`;
 }
 
 // ---------------------------------------------------------------- pictures
@@ -243,7 +245,7 @@ async function readPicture(file, whole = !about.detects) {
     const box = whole ? [0, 0, size.width, size.height] : undefined;
     const answer = await ask({ rgba: pixels.data, ...size, box }, [pixels.data.buffer]);
     if (mine !== turn) return;
-    faces = answer.faces.map((face) => ({ ...face, id: ++named }));
+    faces = answer.faces.map((face, at) => ({ ...face, id: at + 1 }));
     say("");
     if (!faces.length) {
       say("No face was found in this picture.");
@@ -279,7 +281,7 @@ function begin() {
   for (const track of stream?.getTracks() ?? []) track.stop();
   stream = video.srcObject = null;
   video.hidden = $("picture").hidden = $("whole").hidden = true;
-  [faces, rates, chosen, spoken, paused, named] = [[], [], null, 0, false, 0];
+  [faces, rates, chosen, spoken, paused] = [[], [], null, 0, false];
   window.lastAnswers = window.framesPerSecond = undefined;
   $("camera").textContent = "Start camera";
   $("pause").textContent = "Pause";
@@ -301,7 +303,7 @@ function publish(source, answer, more = {}) {
   window.lastAnswers = { source, ...more, ...answer };
 }
 
-const percent = (share) => `${Math.round(100 * share)} %`;
+const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 const word = (text) => text[0].toUpperCase() + text.slice(1);
 const argmax = (values) => values.indexOf(Math.max(...values));
 const ranges = (task) => about.exports.find((name) => name === `${task.name}_range`);
@@ -375,7 +377,8 @@ function show(atOnce) {
     } else if (task.value) {
       const [low, high] = face?.[ranges(task)] ?? [0, 0];
       task.value.textContent = face ? `${value.toFixed(0)} ${task.unit}` : "–";
-      task.range.textContent = face && ranges(task) ? `8 of 10 are ${low.toFixed(0)} to ${high.toFixed(0)}` : "";
+      const known = high - low < 100; // otherwise the model's ranges were not measured
+      task.range.textContent = !face || !known ? "" : `8 of 10 are ${low.toFixed(0)} to ${high.toFixed(0)}`;
       task.bar.style.transform = `translateX(${Math.min(low, 100)}%) scaleX(${(Math.min(high, 100) - Math.min(low, 100)) / 100})`;
       task.mark.hidden = !face;
       task.mark.style.left = `${Math.min(value ?? 0, 100)}%`;
@@ -496,7 +499,7 @@ function describe() {
   const { model } = about;
   const drawn = /drawn faces/.test(model.trained_on);
   const rows = {
-    "Learned from": model.trained_on + (drawn ? ": its answers about people mean nothing" : ""),
+    "Learned from": model.trained_on?.replaceAll(",", ", ") + (drawn ? ": its answers about people mean nothing" : ""),
     "Terms of the data": model.terms_of_the_data,
     "Started from": model.started_from,
     Network: model.backbone,
