@@ -12,7 +12,8 @@ const threshold = JSON.parse(about.model.threshold ?? "{}");
 const frame = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 const video = $("video");
 
-let worker, answered; // answered: resolves what the worker was asked last
+let worker, asked; // asked: how to settle what the worker works on
+let line = Promise.resolve(); // of what the worker is asked, one after the other
 let stream = null; // of the camera that runs
 let turn = 0; // counts what was started: what an older one still answers is not shown
 let paused = false;
@@ -58,8 +59,8 @@ async function start() {
     const names = ["worker", "ort", "wasm", "model", "detector"];
     const [code, ...rest] = await Promise.all(names.map(part));
     worker = new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
-    worker.onmessage = ({ data }) => answered.resolve(data);
-    worker.onerror = (event) => answered.resolve({ error: event.message || "its worker does not start" });
+    worker.onmessage = ({ data }) => (data.error ? asked.reject(new Error(data.error)) : asked.resolve(data.answer));
+    worker.onerror = ({ message }) => asked.reject(new Error(message || "its worker does not start"));
     const [ort, wasm, model, detector] = rest;
     about.detects = Boolean(detector);
     await ask({ parts: { ort, wasm, model, detector }, exports: about.exports });
@@ -72,16 +73,16 @@ async function start() {
   document.documentElement.dataset.ready = Math.round(performance.now());
 }
 
-/** What the worker answers to a request; one at a time. */
-async function ask(request, transfer = []) {
-  const last = answered?.promise;
-  const mine = {};
-  mine.promise = new Promise((resolve) => (mine.resolve = resolve));
-  await last;
-  answered = mine;
-  worker.postMessage(request, transfer);
-  const { answer, error } = await mine.promise;
-  if (error) throw new Error(error);
+/** What the worker answers to a request. */
+function ask(request, transfer = []) {
+  const answer = line.then(
+    () =>
+      new Promise((resolve, reject) => {
+        asked = { resolve, reject };
+        worker.postMessage(request, transfer);
+      }),
+  );
+  line = answer.catch(() => {});
   return answer;
 }
 
@@ -113,7 +114,7 @@ async function startCamera(device) {
   }
   stream = opened;
   const [track] = stream.getVideoTracks();
-  track.onended = () => mine === turn && (begin(), say("The camera was taken away: start it again, or choose a picture."));
+  track.onended = () => mine === turn && end("The camera was taken away: start it again, or choose a picture.");
   video.srcObject = stream;
   await video.play().catch(() => {});
   video.hidden = false;
@@ -123,7 +124,7 @@ async function startCamera(device) {
   say(about.detects ? "" : "This page has no face detector: bring one face close, into the square.");
   listCameras(track.getSettings().deviceId);
   layOut();
-  watch(mine).catch((error) => mine === turn && (begin(), say(`The camera's frame cannot be read (${error.message}).`)));
+  watch(mine).catch(({ message }) => mine === turn && end(`The camera's frame cannot be read (${message}).`));
 }
 
 /** Read frame after frame until something else is begun. */
@@ -158,8 +159,9 @@ async function listCameras(current) {
   const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
   $("cameras").hidden = cameras.length < 2;
   $("which").replaceChildren(
-    ...cameras.map(({ label, deviceId }, at) => new Option(label || `Camera ${at + 1}`, deviceId, false, deviceId === current)),
+    ...cameras.map(({ label, deviceId }, at) => new Option(label || `Camera ${at + 1}`, deviceId)),
   );
+  $("which").value = current;
 }
 
 /** Take the answers of a new frame into what is shown: the same face is the box that overlaps most. */
@@ -182,7 +184,7 @@ function follow({ width, height, faces: found }) {
     shown.box = same ? mix(last.box, face.box, now - last.seen, STEADY) : face.box;
     shown.seen = now;
     if (read) {
-      for (const name of about.exports) shown[name] = same ? mix(last[name], face[name], now - last.read, FADE) : face[name];
+      for (const name of same ? about.exports : []) shown[name] = mix(last[name], face[name], now - last.read, FADE);
       shown.read = now;
     }
     faces.push(shown);
@@ -292,6 +294,12 @@ function begin() {
   return ++turn;
 }
 
+/** Stop what runs, and say why. */
+function end(sentence) {
+  begin();
+  say(sentence);
+}
+
 /** One sentence on the stage: in its middle while there is nothing else to see. */
 function say(sentence) {
   $("message").textContent = sentence;
@@ -379,7 +387,8 @@ function show(atOnce) {
       task.value.textContent = face ? `${value.toFixed(0)} ${task.unit}` : "–";
       const known = high - low < 100; // otherwise the model's ranges were not measured
       task.range.textContent = !face || !known ? "" : `8 of 10 are ${low.toFixed(0)} to ${high.toFixed(0)}`;
-      task.bar.style.transform = `translateX(${Math.min(low, 100)}%) scaleX(${(Math.min(high, 100) - Math.min(low, 100)) / 100})`;
+      const [from, to] = [Math.min(low, 100), Math.min(high, 100)];
+      task.bar.style.transform = `translateX(${from}%) scaleX(${(to - from) / 100})`;
       task.mark.hidden = !face;
       task.mark.style.left = `${Math.min(value ?? 0, 100)}%`;
     }
@@ -515,8 +524,7 @@ function describe() {
 
 $("camera").onclick = () => {
   if (!stream) return startCamera();
-  begin();
-  say("The camera is off. Start it again, or choose, drop or paste a picture of a face.");
+  end("The camera is off. Start it again, or choose, drop or paste a picture of a face.");
 };
 $("which").onchange = ({ target }) => startCamera(target.value);
 $("pause").onclick = () => {
