@@ -163,7 +163,7 @@ class Opened:
         self.context.set_default_timeout(1000 * PATIENCE)
         self.tab, self.asked, self.errors = self.context.new_page(), [], []
         self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.on("pageerror", self.errors.append)
+        self.tab.on("pageerror", lambda error: self.errors.append(error))
         if script:
             self.tab.add_init_script(script)
         self.tab.goto(path.as_uri())
