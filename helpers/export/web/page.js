@@ -387,7 +387,7 @@ function show(atOnce) {
       task.value.textContent = face ? `${value.toFixed(0)} ${task.unit}` : "–";
       const known = high - low < 100; // otherwise the model's ranges were not measured
       task.range.textContent = !face || !known ? "" : `8 of 10 are ${low.toFixed(0)} to ${high.toFixed(0)}`;
-      const [from, to] = [Math.min(low, 100), Math.min(high, 100)];
+      const [from, to] = known ? [Math.min(low, 100), Math.min(high, 100)] : [0, 0];
       task.bar.style.transform = `translateX(${from}%) scaleX(${(to - from) / 100})`;
       task.mark.hidden = !face;
       task.mark.style.left = `${Math.min(value ?? 0, 100)}%`;
