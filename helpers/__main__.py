@@ -143,6 +143,16 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
     print(f"{run.folder / 'model.onnx'} has {size / 1e6:.1f} MB.")
 
 
+def page(args: argparse.Namespace, workspace: Workspace) -> None:
+    """07: write try_it.html, one file that reads a camera or pictures in any browser and asks no server."""
+    from helpers.export.page import DETECTOR, write_page
+
+    folder = workspace.folder if args.model else _run_folder(args, workspace)
+    model = user_path(args.model) if args.model else folder / "model.onnx"
+    path = write_page(model, folder / "try_it.html", DETECTOR)
+    print(f"{path} has {path.stat().st_size / 1e6:.1f} MB; open it in a browser.")
+
+
 def runs(args: argparse.Namespace, workspace: Workspace) -> None:
     """All runs side by side, by their best epoch on the validation split."""
     from helpers.runs.compare import runs_table
@@ -200,13 +210,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     parser.set_defaults(data_paths=None, faces="faces", run="run-1", save_dir=None)
     steps = parser.add_subparsers(dest="step", required=True, metavar="step")
-    for step in (check, download, preview, train, runs, evaluate, labels, export):
+    for step in (check, download, preview, train, runs, evaluate, labels, export, page):
         sub = steps.add_parser(step.__name__, help=step.__doc__, description=step.__doc__)
         sub.set_defaults(work=step)
         add = sub.add_argument
-        if step in (train, runs, evaluate, labels, export):
+        if step in (train, runs, evaluate, labels, export, page):
             add("--save_dir", help="folder that holds the runs (default: <workspace>/runs)")
-        if step in (check, runs):
+        if step in (train, evaluate, labels, export, page):
+            add("--run", help="name of the run (default: %(default)s)", default="run-1")
+        if step is page:
+            add("--model", help="a file that the export step wrote, instead of a run's")
+        if step in (check, runs, page):
             continue
         add("--faces", help="name of the packed store (default: %(default)s)", default="faces")
         if step is download:
@@ -219,8 +233,6 @@ def _parser() -> argparse.ArgumentParser:
         else:
             add("--data_paths", help="JSON file {dataset: folder}, here or in the workspace; packs them")
         _add_knobs(sub, PACKING)
-        if step in (train, evaluate, labels, export):
-            add("--run", help="name of the run (default: %(default)s)", default="run-1")
         if step is train:
             add("--recipe", choices=("auto", *RECIPES), help="where the knobs start (default: production or the run's)")
             add("--config", help="JSON file {knob: value}; knobs given here on the line win over it")

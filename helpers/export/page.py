@@ -1,0 +1,98 @@
+"""A page in one file that reads faces in any browser: model, detector and program are inside, no server is asked."""
+
+import base64
+import gzip
+import json
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from string import Template
+from threading import Thread
+
+from helpers.export.graph import EXPORTS, open_session
+from helpers.files import InputError, write_file
+from helpers.session.runtime import place
+from helpers.tasks import TASKS
+
+DETECTOR = Path(__file__).parent.parent.parent / "models" / "detector.onnx"
+"""The detector that comes with this project."""
+
+_WEB = Path(__file__).parent / "web"
+_RUNTIME = _WEB / "runtime"
+
+
+def write_page(model: Path, path: Path, detector: Path | None = None) -> Path:
+    """Write one HTML file that opens from the disk or any static host and reads a camera or pictures.
+
+    Args:
+        model: a file that :func:`helpers.export.graph.export_graph` wrote; classes and terms are read from it.
+        path: of the page.
+        detector: takes ``picture``, uint8 RGB (H, W, 3), and gives ``boxes``, int64 (N, 4) as left, top, right, bottom
+            in pixels, the surest first, and ``scores``, float32 (N,). Without one the whole picture is the face.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: a file is missing, damaged or not such a graph, or the page cannot be written.
+    """
+    about = _about(model)
+    parts = {"model": gzip.compress(model.read_bytes(), mtime=0)}
+    if detector:
+        outputs = {output.name for output in open_session(detector).get_outputs()}
+        if not {"boxes", "scores"} <= outputs:
+            raise InputError(
+                f"{detector} gives {', '.join(sorted(outputs))}, but a detector gives boxes and scores; "
+                "give models/detector.onnx, or none."
+            )
+        parts["detector"] = gzip.compress(detector.read_bytes(), mtime=0)
+    parts["wasm"] = (_RUNTIME / "ort-wasm-simd-threaded.wasm.gz").read_bytes()
+    parts["ort"] = gzip.compress((_RUNTIME / "ort.wasm.bundle.min.mjs").read_bytes(), mtime=0)
+    parts["worker"] = gzip.compress((_WEB / "worker.js").read_bytes(), mtime=0)
+    packed = (
+        f'<script type="application/gzip" id="{name}">{base64.b64encode(part).decode()}</script>'
+        for name, part in parts.items()
+    )
+    page = Template((_WEB / "page.html").read_text(encoding="utf-8")).substitute(
+        style=(_WEB / "page.css").read_text(encoding="utf-8"),
+        script=(_WEB / "page.js").read_text(encoding="utf-8"),
+        licence=(_RUNTIME / "LICENSE").read_text(encoding="utf-8"),
+        about=json.dumps(about).replace("<", "\\u003c"),  # "</script>" in a text would end the script
+        parts="\n".join(packed),
+    )
+    write_file(path, page)
+    return path
+
+
+def _about(model: Path) -> dict:
+    """What the page says of a model and how it names its answers."""
+    session = open_session(model)
+    known = session.get_modelmeta().custom_metadata_map
+    missing = [name for name in EXPORTS if name not in {output.name for output in session.get_outputs()}]
+    missing += [name for name in TASKS if name not in known]
+    if missing:
+        raise InputError(f"{model} does not say or give {missing[0]!r}; give a file that notebook 06 exported.")
+    tasks = [
+        {"name": name, "classes": known[name].split(",") if task.classes else None, "unit": known[name]}
+        for name, task in TASKS.items()
+    ]
+    return {"tasks": tasks, "exports": EXPORTS, "model": known}
+
+
+def open_page(path: Path) -> None:
+    """Show a page: on Colab in a new window, which the kernel serves; elsewhere say where it lies."""
+    if place() != "colab":
+        print(f"Open {path} in a browser.")
+        return
+    from google.colab import output
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(path.parent)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    output.serve_kernel_port_as_window(server.server_port, path=f"/{path.name}")
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """Serves files without a line in the cell for each."""
+
+    def log_message(self, *_):
+        pass

@@ -1,0 +1,72 @@
+// Runs the models beside the page, so that buttons and picture never wait: pixels come in, answers go out.
+
+let ort, model, detector, names;
+let next = 0; // the face whose turn it is, where there is no time for all
+
+self.onmessage = async ({ data }) => {
+  try {
+    self.postMessage({ answer: await (data.parts ? open(data) : read(data)) });
+  } catch (error) {
+    self.postMessage({ error: String(error?.message ?? error) });
+  }
+};
+
+/** Open the models, which came as bytes; `exports` names what the model gives of a face. */
+async function open({ parts, exports }) {
+  const script = URL.createObjectURL(new Blob([parts.ort], { type: "text/javascript" }));
+  ort = await import(script);
+  URL.revokeObjectURL(script);
+  ort.env.wasm.wasmBinary = parts.wasm;
+  ort.env.wasm.numThreads = 1;
+  ort.env.logLevel = "error";
+  // Every face has its own size, and a plan of the memory would be kept for each.
+  const options = { executionProviders: ["wasm"], enableMemPattern: false };
+  model = await ort.InferenceSession.create(parts.model, options);
+  detector = parts.detector && (await ort.InferenceSession.create(parts.detector, options));
+  names = exports;
+  // The first run prepares what all later ones use.
+  await read({ rgba: new Uint8ClampedArray(4 * 64 * 64), width: 64, height: 64, box: [0, 0, 64, 64] });
+  return {};
+}
+
+/**
+ * Find and read the faces of a picture.
+ * `rgba` holds its pixels; `box` is the face where no detector shall look for faces. After `budget` milliseconds no
+ * further face is read: those have only a box and a score, and are the first in the next picture.
+ */
+async function read({ rgba, width, height, box, budget = Infinity }) {
+  const start = performance.now();
+  const spent = () => performance.now() - start;
+  const faces = box ? [{ box, score: 1 }] : await detect(pixels(rgba, width, [0, 0, width, height]));
+  const detecting = spent();
+  for (let read = 0; read < faces.length && (read === 0 || spent() < budget); read++) {
+    const face = faces[next++ % faces.length];
+    const outputs = await model.run({ faces: pixels(rgba, width, face.box, true) });
+    for (const name of names) {
+      const values = Array.from(outputs[name].data);
+      face[name] = outputs[name].dims.length > 1 ? values : values[0];
+    }
+  }
+  return { width, height, faces, detecting, milliseconds: spent() };
+}
+
+async function detect(picture) {
+  const { boxes, scores } = await detector.run({ picture });
+  const edges = Array.from(boxes.data, Number);
+  return Array.from(scores.data, (score, row) => ({ box: edges.slice(4 * row, 4 * row + 4), score }));
+}
+
+/** RGB inside a box (left, top, right, bottom) as uint8 (H, W, 3), or as a batch of one. */
+function pixels(rgba, width, [left, top, right, bottom], batch = false) {
+  const rgb = new Uint8Array(3 * (right - left) * (bottom - top));
+  let to = 0;
+  for (let y = top; y < bottom; y++) {
+    for (let from = 4 * (y * width + left), end = 4 * (y * width + right); from < end; from += 4) {
+      rgb[to++] = rgba[from];
+      rgb[to++] = rgba[from + 1];
+      rgb[to++] = rgba[from + 2];
+    }
+  }
+  const shape = [bottom - top, right - left, 3];
+  return new ort.Tensor("uint8", rgb, batch ? [1, ...shape] : shape);
+}
