@@ -4,7 +4,7 @@ import argparse
 import io
 import os
 import sys
-from dataclasses import Field, fields, replace
+from dataclasses import Field, asdict, fields, replace
 from pathlib import Path
 
 INTERRUPTED = "interrupted: what is complete is kept, nothing is left half-written; run the same command again to go on"
@@ -13,7 +13,7 @@ try:
     from tqdm.auto import tqdm
 
     from helpers.config import RECIPES, SAMPLE_FACES, PackConfig, TrainConfig, decide
-    from helpers.files import InputError, read_json, user_path
+    from helpers.files import InputError, read_json, to_json, user_path, write_file
     from helpers.session.progress import EpochBars, bar
     from helpers.session.runtime import advice, fitted_to, inspect_machine, machine_table
     from helpers.session.workspace import Workspace, checked_name, open_workspace
@@ -143,6 +143,57 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
     print(f"{run.folder / 'model.onnx'} has {size / 1e6:.1f} MB.")
 
 
+def predict(args: argparse.Namespace, workspace: Workspace) -> int:
+    """07: read faces in pictures, folders or videos, by a run's export or by the model that comes with this project."""
+    from helpers.export.predictor import Predictor, PredictorError, shipped_model
+
+    exported = _run_folder(args, workspace) / "model.onnx" if args.run else None
+    to = user_path(args.to) if args.to else workspace.folder / "predicted"
+    try:
+        model = user_path(args.model) if args.model else exported or shipped_model()
+        predictor = Predictor(model, None if args.no_detector else "built-in")
+    except PredictorError as error:
+        raise InputError(str(error)) from None
+    failed = (_read_videos if args.video else _read_pictures)(args, predictor, to)
+    if to.exists():
+        print(f"Drawn in {to}.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _read_pictures(args: argparse.Namespace, predictor, to: Path) -> int:
+    """Print what each picture shows, and draw it; returns how many could not be read."""
+    from helpers.export.predictor import draw, read_picture
+
+    failed = 0
+    for number, answer in enumerate(predictor.stream(args.pictures), start=1):
+        failed += bool(answer.error)
+        print(to_json(asdict(answer)).rstrip() if args.json else answer)
+        if answer.faces:
+            content = io.BytesIO()
+            draw(read_picture(answer.source), answer.faces).save(content, "JPEG", quality=90)
+            write_file(to / f"{number:03}_{Path(answer.source).stem}.jpg", content.getvalue())
+    return failed
+
+
+def _read_videos(args: argparse.Namespace, predictor, to: Path) -> int:
+    """Draw what each frame shows, or print it; returns how many videos could not be read."""
+    from helpers.export.predictor import PredictorError
+
+    failed = 0
+    for path in args.pictures:
+        try:
+            if args.json:
+                for answer in predictor.read_video(path):
+                    print(to_json(asdict(answer)).rstrip())
+                continue
+            done = predictor.write_video(path, to / f"{Path(path).stem}.webm")
+            print(f"{path}: {done['frames']} frames, {done['frames_per_second']:.1f} a second")
+        except PredictorError as error:
+            failed += 1
+            print(error)
+    return failed
+
+
 def runs(args: argparse.Namespace, workspace: Workspace) -> None:
     """All runs side by side, by their best epoch on the validation split."""
     from helpers.runs.compare import runs_table
@@ -200,13 +251,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     parser.set_defaults(data_paths=None, faces="faces", run="run-1", save_dir=None)
     steps = parser.add_subparsers(dest="step", required=True, metavar="step")
-    for step in (check, download, preview, train, runs, evaluate, labels, export):
+    for step in (check, download, preview, train, runs, evaluate, labels, export, predict):
         sub = steps.add_parser(step.__name__, help=step.__doc__, description=step.__doc__)
         sub.set_defaults(work=step)
         add = sub.add_argument
-        if step in (train, runs, evaluate, labels, export):
+        if step in (train, runs, evaluate, labels, export, predict):
             add("--save_dir", help="folder that holds the runs (default: <workspace>/runs)")
-        if step in (check, runs):
+        if step is predict:
+            add("pictures", nargs="+", help="pictures, or folders of pictures; with --video videos")
+            add("--run", default=None, help="name of an exported run (default: the model that comes with this project)")
+            add("--model", help="ONNX file that notebook 06 has written, instead")
+            add("--json", action="store_true", help="print a JSON object for each picture or frame")
+            add("--video", action="store_true", help="what is given are videos")
+            add("--no_detector", action="store_true", help="each picture is one face")
+            add("--to", help="folder for what is drawn (default: <workspace>/predicted)")
+        if step in (check, runs, predict):
             continue
         add("--faces", help="name of the packed store (default: %(default)s)", default="faces")
         if step is download:
@@ -245,14 +304,16 @@ def _truth(text: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one step; returns the exit status: 0, 2 for an input that cannot be used, 130 after an interrupt."""
+    """Run one step; returns the exit status.
+
+    It is 0; 1 where a picture could not be read; 2 for an input that cannot be used; 130 after an interrupt.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone must not end the work at a "≥"
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(arguments)
     try:
-        args.work(args, open_workspace(use_drive=False))
-        return 0
+        return args.work(args, open_workspace(use_drive=False)) or 0
     except InputError as error:
         said, status = f"error: {error}", 2
     except KeyboardInterrupt:

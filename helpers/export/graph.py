@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import torch
 
+from helpers.evaluation.calibration import THRESHOLDS
 from helpers.files import InputError, write_file
 from helpers.runs.checkpoints import fingerprint
 from helpers.runs.run import Run
@@ -47,14 +48,34 @@ def export_graph(run: Run) -> Path:
         measured = run.read_metrics().get("evaluation", {})
         best = load_best(run)
         weights = fingerprint(best.state_dict())
-        fitted = measured.get("calibration", {}).get("fitted", {}) if measured.get("weights") == weights else {}
+        calibration = measured.get("calibration", {}) if measured.get("weights") == weights else {}
+        fitted = calibration.get("fitted", {})
         model = _trace(Reader(best, fitted).eval(), run.config.model.backbone)
         model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
-        onnx.helper.set_model_props(model, _about(run) | {"weights": weights, "calibration": json.dumps(fitted)})
+        known = {"weights": weights, "calibration": fitted, "threshold": unsure_below(calibration)}
+        known = {name: value if isinstance(value, str) else json.dumps(value) for name, value in known.items()}
+        onnx.helper.set_model_props(model, _about(run) | known)
         onnx.checker.check_model(model, full_check=True)
         write_file(path, model.SerializeToString())
     run.log(f"exported {path.name}")
     return path
+
+
+def unsure_below(calibration: dict) -> dict[str, float]:
+    """For each task of classes the probability below which an answer is to be called unsure.
+
+    It is the lowest from which on the lower bound of validation's accuracy reaches 80 %, the first of THRESHOLDS; 1,
+    so that nothing is sure, where none does. A task that was not evaluated is left out, and never unsure.
+
+    Args:
+        calibration: what :func:`helpers.evaluation.calibration.calibration_measures` gave.
+    """
+    first, found = f"{THRESHOLDS[0]:.0%}", {}
+    for name, measured in calibration.items():
+        if "thresholds" in measured:
+            reached = measured["thresholds"][first]
+            found[name] = reached["confidence"] if reached else 1.0
+    return found
 
 
 def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:

@@ -31,7 +31,9 @@ UNSURE = "unsure"
 MODELS = Path(__file__).resolve().parent.parent.parent / "models"
 """Where the models lie that come with this project."""
 
-_DETECTOR = "detector.onnx"
+DETECTOR = MODELS / "detector.onnx"
+"""Finds faces: ``picture``, uint8 RGB (H, W, 3), in; ``boxes``, int64 (N, 4), and ``scores`` out, the surest first."""
+
 _OUTPUTS = ("emotion", "gender", "age", "age_range")
 _PIXELS = 2_000_000  # of faces that are held and answered together: the network takes some 40 times as many bytes
 _TOGETHER = 64  # pictures that wait for one another
@@ -137,8 +139,8 @@ class Predictor:
         except (LookupError, ValueError, AttributeError) as error:
             raise PredictorError(f"{model} is not a model that this project exported ({error}).") from error
         if detect == "built-in":
-            beside = Path(__file__).with_name(_DETECTOR)
-            detect = beside if beside.exists() else MODELS / _DETECTOR
+            beside = Path(__file__).with_name(DETECTOR.name)
+            detect = beside if beside.exists() else DETECTOR
         self._detect = open_detector(Path(detect)) if isinstance(detect, (str, Path)) else detect
 
     def predict(self, items: Any) -> list[Answer]:
@@ -240,7 +242,7 @@ class Predictor:
 
 def shipped_model(folder: Path = MODELS) -> Path:
     """The newest model that comes with this project; raises a PredictorError where there is none."""
-    found = [path for path in folder.glob("*.onnx") if path.name != _DETECTOR]
+    found = [path for path in folder.glob("*.onnx") if path.name != DETECTOR.name]
     if not found:
         raise PredictorError(
             f"There is no model in {folder}; train and export a run (notebooks 04 and 06) and name it."
@@ -269,6 +271,8 @@ def read_picture(item: Any, name: str = "The picture") -> np.ndarray:
         return _of_array(item, name)
     if not isinstance(item, (str, os.PathLike, bytes, bytearray, Image.Image)):
         raise PredictorError(f"{name} is a {type(item).__name__}; give a path, a Pillow image, an array or bytes.")
+    if not isinstance(item, Image.Image | bytes | bytearray) and os.path.isdir(item):
+        raise PredictorError(f"{name} is a folder without pictures; give another one.")
     try:
         with warnings.catch_warnings(), ExitStack() as stack:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -279,7 +283,8 @@ def read_picture(item: Any, name: str = "The picture") -> np.ndarray:
         if image.mode[0] not in "IF":
             return _rgb(image)
     except Exception as error:  # each of Pillow's readers has errors of its own
-        raise PredictorError(f"{name} cannot be read as a picture ({_first_line(error)}).") from error
+        why = _first_line(error)
+        raise PredictorError(f"{name} cannot be read as a picture ({why}); save it again as JPEG or PNG.") from error
     return _of_array(np.asarray(image), name, 65535 if image.mode[0] == "I" else None)  # 16 bits, or floats
 
 
@@ -330,7 +335,7 @@ def _listed(items: Any) -> Iterator[tuple[str, Any]]:
         elif os.path.isdir(item):
             suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
             found = [path for path in sorted(Path(item).rglob("*")) if path.suffix.lower() in suffixes]
-            yield from ((str(path), path) for path in found or [Path(item, "*.jpg")])
+            yield from ((str(path), path) for path in found or [Path(item)])
         else:
             yield str(item), item
 
@@ -376,7 +381,9 @@ def _rgb(image: Image.Image) -> np.ndarray:
 def _open(path: Path, outputs: tuple[str, ...]) -> onnxruntime.InferenceSession:
     """The model in a file; raises a PredictorError unless it can be opened and has these outputs."""
     if not path.exists():
-        raise PredictorError(f"{path} does not exist; export the run first (notebook 06).")
+        raise PredictorError(
+            f"{path} does not exist; notebook 06 writes a run's model, and the detector comes with us."
+        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # no warnings
     try:
@@ -423,4 +430,4 @@ def _video_writer(path: Path, rate: float, size: tuple[int, int]):
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
