@@ -23,7 +23,7 @@ GAP = "#aa3377"
 """The gap's, of the same scheme."""
 
 _STATUS = {"pass": "#2e7d32", "borderline": "#b26a00", "fail": "#b71c1c"}
-"""Colours of what a criterion found; grey where it found nothing."""
+"""Colours of what a criterion found; grey where none has judged."""
 
 FEW = 10
 """Faces below which a bar claims nothing."""
@@ -112,8 +112,8 @@ def scores(cards: list[tuple[str, str, str, str, str]], title: str, columns: int
         axis.text(0.5, 0.88, name, ha="center", va="center", fontweight="bold")
         axis.text(0.5, 0.60, value, ha="center", va="center", fontsize=20)
         axis.text(0.5, 0.34, about, ha="center", va="center", fontsize=8)
-        axis.text(0.5, 0.10, outcome, ha="center", va="center", color="white", fontweight="bold", fontsize=9,
-                  bbox={"facecolor": _STATUS.get(status, "#546e7a"), "edgecolor": "none", "boxstyle": "round,pad=0.4"})  # fmt: skip
+        box = {"facecolor": _STATUS.get(status, "#546e7a"), "edgecolor": "none", "boxstyle": "round,pad=0.4"}
+        axis.text(0.5, 0.10, outcome, ha="center", va="center", color="white", fontweight="bold", fontsize=9, bbox=box)
     figure.alt = f"{title}. " + "; ".join(f"{card[0]} {card[1]}, {card[2]}: {card[3]}" for card in cards)
     return figure
 

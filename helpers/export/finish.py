@@ -32,8 +32,7 @@ def answered_faces(run: Run, store: FaceStore, count: int = 8) -> Picture:
         said = [_judged(task, answer.faces[0], labels[name][at : at + 1]) for name, task in TASKS.items()]
         captions.append("\n".join(text for text, _ in said))
         mistaken.append(not all(right for _, right in said))
-    title = f"What the exported model says of validation faces{' (drawn faces)' if store.drawn else ''}"
-    return plots.faces(images, captions, 4, f"{title}; mistakes in red", mistaken)
+    return plots.faces(images, captions, 4, f"{run.title}: mistakes in red", mistaken)
 
 
 def _judged(task: Task, face: Face, label: np.ndarray) -> tuple[str, bool]:
