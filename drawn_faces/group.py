@@ -7,7 +7,7 @@ import numpy as np
 from drawn_faces.face import draw_face
 from helpers.tasks import EMOTIONS
 
-_SIZE, _GAP, _COLUMNS = 220, 60, 4
+_SIZE, _GAP, _COLUMNS = 220, 90, 4
 
 
 def draw_group(count: int = 8, seed: int = 0) -> np.ndarray:
@@ -18,7 +18,7 @@ def draw_group(count: int = 8, seed: int = 0) -> np.ndarray:
         seed: the same one gives the same picture.
 
     Returns:
-        uint8 RGB (H, W, 3), 220 pixels for each face and 60 between them.
+        uint8 RGB (H, W, 3), 220 pixels for each face and 90 between them.
     """
     rng, step = np.random.default_rng(seed), _SIZE + _GAP
     columns, rows = min(count, _COLUMNS), -(-count // _COLUMNS)

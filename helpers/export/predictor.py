@@ -284,7 +284,7 @@ def read_picture(item: Any, name: str = "The picture") -> np.ndarray:
             return _rgb(image)
     except Exception as error:  # each of Pillow's readers has errors of its own
         why = _first_line(error)
-        raise PredictorError(f"{name} cannot be read as a picture ({why}); save it again as JPEG or PNG.") from error
+        raise PredictorError(f"{name} cannot be read as a picture ({why}); save it again, smaller if need be.") from error
     return _of_array(np.asarray(image), name, 65535 if image.mode[0] == "I" else None)  # 16 bits, or floats
 
 
@@ -300,23 +300,26 @@ def draw(picture: np.ndarray, faces: Iterable[Face]) -> Image.Image:
     width, height = image.size
     stroke = max(2, max(image.size) // 320)
     if any(face.box is None for face in faces):
-        image = ImageOps.expand(image, (0, 0, 0, max(height // 6, 40)), "white")
+        image = ImageOps.expand(image, (0, 0, 0, max(image.size) // 6), "white")
     pen = ImageDraw.Draw(image)
-    for face in faces:
-        code = list(face.emotion_probabilities).index(face.emotion) if face.emotion != UNSURE else None
-        colour = _GREY if code is None else _COLOURS[code % len(_COLOURS)]
-        x0, y0, x1, y1 = (factor * at for at in face.box) if face.box else (0, 0, width, height)
-        if face.box:
-            pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline="white", width=2 * stroke)
-            pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=stroke)
-        # As wide as the box, as far as it can be read, and never wider than the picture.
-        size = min(max((x1 - x0) / 13, 12, max(image.size) / 70), max(width / 14, 6), max(height / 16, 16))
-        font, pad = ImageFont.load_default(size), size / 3
-        _, _, wide, high = pen.multiline_textbbox((0, 0), str(face), font)
-        wide, high = wide + 2 * pad, high + 2 * pad
-        left, top = max(min(x0, image.width - wide), 0), min(y1, image.height - high)
-        pen.rectangle((left, top, left + wide, top + high), fill=colour)
-        pen.multiline_text((left + pad, top + pad), str(face), "white", font)
+    # Boxes first, so that none runs through a text.
+    for text in (False, True):
+        for face in faces:
+            code = list(face.emotion_probabilities).index(face.emotion) if face.emotion != UNSURE else None
+            colour = _GREY if code is None else _COLOURS[code % len(_COLOURS)]
+            x0, y0, x1, y1 = (factor * at for at in face.box) if face.box else (0, 0, width, height)
+            if not text:
+                pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline="white", width=2 * stroke)
+                pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=stroke)
+                continue
+            # As wide as the box, as far as that can be read.
+            wide = pen.multiline_textbbox((0, 0), str(face), ImageFont.load_default(20))[2]
+            size = min(max(20 * (x1 - x0) / (wide + 16), 12, max(image.size) / 80), 0.05 * max(image.size))
+            font, pad = ImageFont.load_default(size), size / 3
+            _, _, wide, high = pen.multiline_textbbox((pad, pad), str(face), font)
+            left, top = max(min(x0, image.width - wide - pad), 0), min(y1, image.height - high - pad)
+            pen.rectangle((left, top, left + wide + pad, top + high + pad), fill=colour)
+            pen.multiline_text((left + pad, top + pad), str(face), "white", font)
     return image
 
 
@@ -362,7 +365,7 @@ def _of_array(array: np.ndarray, name: str, most: int | None = None) -> np.ndarr
         raise PredictorError(f"{name} has the shape {array.shape}; (H, W), (H, W, 3) or (H, W, 4) is expected.")
     if array.dtype.kind not in "buif":
         raise PredictorError(f"{name} is an array of {array.dtype}; numbers are expected.")
-    most = most or (1 if array.dtype.kind in "bf" else 65535 if array.dtype == np.uint16 else 255)
+    most = most or (1 if array.dtype.kind in "bf" else 65535 if array.dtype.str[1:] == "u2" else 255)
     low, high = array.min(), array.max()
     if not (low >= 0 and high <= most):  # which what is no number is not
         raise PredictorError(f"{name} holds {low} to {high}; {array.dtype} is expected to be 0 to {most}.")
