@@ -131,6 +131,7 @@ def labels(args: argparse.Namespace, workspace: Workspace) -> None:
 def export(args: argparse.Namespace, workspace: Workspace) -> None:
     """06: export to ONNX, prove it equal, time it, and give the verdict."""
     from helpers.evaluation.verdict import verdict, verdict_table
+    from helpers.export.bundle import write_bundle
     from helpers.export.check import check_graph
     from helpers.export.graph import export_graph
     from helpers.export.latency import time_graph
@@ -140,7 +141,7 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
     size = export_graph(run).stat().st_size
     run.write_metrics("export", check_graph(run, store) | time_graph(run, store) | {"bytes": size})
     print(verdict_table(verdict(run.read_metrics(), run.manifest["drawn"], run.weights)).to_string(index=False))
-    print(f"{run.folder / 'model.onnx'} has {size / 1e6:.1f} MB.")
+    print(f"The model has {size / 1e6:.1f} MB; {write_bundle(run)} holds it with all that its use needs.")
 
 
 def predict(args: argparse.Namespace, workspace: Workspace) -> int:

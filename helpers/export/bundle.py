@@ -7,7 +7,8 @@ from pathlib import Path
 
 from helpers.evaluation.card import write_card
 from helpers.export import predictor
-from helpers.export.predictor import DETECTOR, Predictor
+from helpers.export.graph import open_session
+from helpers.export.predictor import DETECTOR
 from helpers.files import InputError, to_json, whole
 from helpers.runs.run import Run
 from helpers.tasks import TASKS
@@ -61,7 +62,7 @@ def write_bundle(run: Run, detector: Path = DETECTOR) -> Path:
             if archive.testzip() or len(archive.namelist()) != len(contents):
                 raise InputError(f"{path} did not read back as it was written; see to that disk and run this again.")
             archive.extractall(there)
-        here = Path(there, folder)
-        Predictor(here / "model.onnx", here / detector.name if detector.exists() else None)
+        for name in {files[0].name, detector.name} & set(contents):
+            open_session(Path(there, folder, name))
         os.replace(partial, path)
     return path

@@ -284,7 +284,9 @@ def read_picture(item: Any, name: str = "The picture") -> np.ndarray:
             return _rgb(image)
     except Exception as error:  # each of Pillow's readers has errors of its own
         why = _first_line(error)
-        raise PredictorError(f"{name} cannot be read as a picture ({why}); save it again, smaller if need be.") from error
+        raise PredictorError(
+            f"{name} cannot be read as a picture ({why}); save it again, smaller if need be."
+        ) from error
     return _of_array(np.asarray(image), name, 65535 if image.mode[0] == "I" else None)  # 16 bits, or floats
 
 
