@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import Field, asdict, fields, replace
 from pathlib import Path
 
@@ -146,7 +147,7 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
 
 def predict(args: argparse.Namespace, workspace: Workspace) -> int:
     """07: read faces in pictures, folders or videos, by a run's export or by the model that comes with this project."""
-    from helpers.export.predictor import Predictor, PredictorError, shipped_model
+    from helpers.export.predictor import Predictor, PredictorError, draw, read_picture, shipped_model
 
     exported = _run_folder(args, workspace) / "model.onnx" if args.run else None
     to = user_path(args.to) if args.to else workspace.folder / "predicted"
@@ -155,44 +156,27 @@ def predict(args: argparse.Namespace, workspace: Workspace) -> int:
         predictor = Predictor(model, None if args.no_detector else "built-in")
     except PredictorError as error:
         raise InputError(str(error)) from None
-    failed = (_read_videos if args.video else _read_pictures)(args, predictor, to)
-    if to.exists():
-        print(f"Drawn in {to}.", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def _read_pictures(args: argparse.Namespace, predictor, to: Path) -> int:
-    """Print what each picture shows, and draw it; returns how many could not be read."""
-    from helpers.export.predictor import draw, read_picture
-
     failed = 0
-    for number, answer in enumerate(predictor.stream(args.pictures), start=1):
+    answers = _of_videos(predictor, args.pictures, to) if args.video else predictor.stream(args.pictures)
+    for number, answer in enumerate(answers, start=1):
         failed += bool(answer.error)
         print(to_json(asdict(answer)).rstrip() if args.json else answer)
-        if answer.faces:
+        if answer.faces and not args.video:
             content = io.BytesIO()
             draw(read_picture(answer.source), answer.faces).save(content, "JPEG", quality=90)
             write_file(to / f"{number:03}_{Path(answer.source).stem}.jpg", content.getvalue())
-    return failed
+    return 1 if failed else 0
 
 
-def _read_videos(args: argparse.Namespace, predictor, to: Path) -> int:
-    """Draw what each frame shows, or print it; returns how many videos could not be read."""
-    from helpers.export.predictor import PredictorError
+def _of_videos(predictor, paths: list[str], to: Path) -> Iterator:
+    """An answer for each frame of some videos, which are written with them; for one that cannot be read an error."""
+    from helpers.export.predictor import Answer, PredictorError
 
-    failed = 0
-    for path in args.pictures:
+    for path in paths:
         try:
-            if args.json:
-                for answer in predictor.read_video(path):
-                    print(to_json(asdict(answer)).rstrip())
-                continue
-            done = predictor.write_video(path, to / f"{Path(path).stem}.webm")
-            print(f"{path}: {done['frames']} frames, {done['frames_per_second']:.1f} a second")
+            yield from predictor.read_video(path, to / f"{Path(path).stem}.webm")
         except PredictorError as error:
-            failed += 1
-            print(error)
-    return failed
+            yield Answer(path, error=str(error))
 
 
 def runs(args: argparse.Namespace, workspace: Workspace) -> None:

@@ -399,7 +399,7 @@ def test_the_newest_model_is_the_shipped_one_and_never_the_detector(tmp_path, mo
         shutil.copy(model, tmp_path / name)
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     assert shipped_model(tmp_path).name == "new.onnx"
-    with pytest.raises(PredictorError, match="notebooks 04 and 06"):
+    with pytest.raises(PredictorError, match="notebooks 04, 06"):
         shipped_model(tmp_path / "none")
 
 
@@ -478,8 +478,7 @@ def test_a_video_has_an_answer_for_each_frame(model, video):
 @pytest.mark.parametrize("suffix", [".webm", ".mp4"])
 def test_a_video_is_written_with_its_boxes(model, detector, video, tmp_path, suffix):
     path = tmp_path / "made" / f"drawn{suffix}"
-    done = Predictor(model, detector).write_video(video, path)
-    assert done["frames"] == 12 and done["frames_per_second"] > 0
+    assert Predictor(model, detector).write_video(video, path) > 0
     read = cv2.VideoCapture(str(path))
     assert read.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
     frames = [frame for more, frame in iter(read.read, (False, None)) if more]
@@ -490,9 +489,9 @@ def test_a_video_is_written_with_its_boxes(model, detector, video, tmp_path, suf
 
 def test_what_is_no_video_is_one_sentence(model, tmp_path, monkeypatch):
     (tmp_path / "text.mp4").write_text("no video")
-    for path, said in ((tmp_path / "text.mp4", "is no video"), (tmp_path / "none.mp4", "does not exist")):
-        with pytest.raises(PredictorError, match=said):
-            list(Predictor(model).read_video(path))
+    for name in ("text.mp4", "none.mp4"):
+        with pytest.raises(PredictorError, match="is missing, or no video"):
+            list(Predictor(model).read_video(tmp_path / name))
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(PredictorError, match="pip install opencv-python-headless"):
         Predictor(model).write_video(tmp_path / "text.mp4", tmp_path / "x.mp4")

@@ -165,32 +165,34 @@ class Predictor:
                 answers, faces, pixels = [], [], 0
         yield from self._answered(answers, faces)
 
-    def read_video(self, path: str | Path) -> Iterator[Answer]:
-        """An answer for each frame of a video; raises a PredictorError where OpenCV is missing or cannot read it."""
-        frames = (frame for frame, _ in _frames(path))
-        for number, answer in enumerate(self.stream(frames)):
-            yield replace(answer, source=f"{path}, frame {number}")
+    def read_video(self, path: str | Path, to: str | Path | None = None) -> Iterator[Answer]:
+        """An answer for each frame of a video, which may be written with the answers drawn into it.
 
-    def write_video(self, path: str | Path, to: str | Path) -> dict[str, float]:
-        """Write a video with the answers drawn into it; browsers play what ends with ``.webm``, most players ``.mp4``.
-
-        Returns:
-            How many ``frames`` it has, and how many were read, answered and drawn in a second (``frames_per_second``).
+        Args:
+            path: of the video.
+            to: where it is written, once the last answer was taken; browsers play what ends with ``.webm``, most
+                players ``.mp4``.
 
         Raises:
             PredictorError: OpenCV is missing, cannot read the video, or cannot write such a file.
         """
-        to, frames, started = Path(to), 0, time.perf_counter()
-        writer: Any = None
-        partial = to.with_name(f".{to.stem}.partial{to.suffix}")
-        for frame, rate in _frames(path):
-            picture = np.asarray(draw(frame, self.predict(frame)[0].faces))
-            writer = writer or _video_writer(partial, rate, picture.shape[1::-1])
-            writer.write(picture[..., ::-1])
-            frames += 1
-        writer.release()
-        os.replace(partial, to)
-        return {"frames": frames, "frames_per_second": frames / (time.perf_counter() - started)}
+        target, writer = Path(to or "none.webm"), None
+        partial = target.with_name(f".{target.stem}.partial{target.suffix}")
+        for number, (frame, rate) in enumerate(_frames(path)):
+            (answer,) = self.predict(frame)
+            if to:
+                picture = np.asarray(draw(frame, answer.faces))
+                writer = writer or _video_writer(partial, rate, picture.shape[1::-1])
+                writer.write(picture[..., ::-1])
+            yield replace(answer, source=f"{path}, frame {number}")
+        if writer:
+            writer.release()
+            os.replace(partial, target)
+
+    def write_video(self, path: str | Path, to: str | Path) -> float:
+        """Write a video as :meth:`read_video` does; returns how many frames a second were read, answered and drawn."""
+        started = time.perf_counter()
+        return len(list(self.read_video(path, to))) / (time.perf_counter() - started)
 
     def _look(self, source: str, item: Any) -> tuple[Answer, list[tuple[Box | None, np.ndarray]]]:
         """An answer without its faces yet, and those: the box and the pixels of each."""
@@ -244,15 +246,13 @@ def shipped_model(folder: Path = MODELS) -> Path:
     """The newest model that comes with this project; raises a PredictorError where there is none."""
     found = [path for path in folder.glob("*.onnx") if path.name != DETECTOR.name]
     if not found:
-        raise PredictorError(
-            f"There is no model in {folder}; train and export a run (notebooks 04 and 06) and name it."
-        )
+        raise PredictorError(f"There is no model in {folder}; train and export a run (notebooks 04, 06) and name it.")
     return max(found, key=lambda path: (path.stat().st_mtime, path.name))
 
 
 def open_detector(path: Path) -> Detector:
     """What gives the boxes of the faces in a picture, by a ``detector.onnx``; raises a PredictorError as it opens."""
-    session = _open(path, ("boxes",))
+    session = _open(path, ("boxes", "scores"))
     return lambda picture: session.run(["boxes"], {"picture": picture})[0]
 
 
@@ -395,10 +395,9 @@ def _open(path: Path, outputs: tuple[str, ...]) -> onnxruntime.InferenceSession:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own errors have no common base
         raise PredictorError(f"{path} is damaged or no ONNX file ({_first_line(error)}); bring it back.") from error
-    found = [output.name for output in session.get_outputs()]
-    if not set(outputs) <= set(found):
-        wanted = ", ".join(outputs)
-        raise PredictorError(f"{path} is another kind of model: it gives {', '.join(found)}, but {wanted} is expected.")
+    found, wanted = ", ".join(sorted(output.name for output in session.get_outputs())), ", ".join(sorted(outputs))
+    if found != wanted:
+        raise PredictorError(f"{path} is another kind of model: it gives {found}, but {wanted} is expected.")
     return session
 
 
@@ -408,13 +407,11 @@ def _frames(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
         import cv2
     except ImportError:
         raise PredictorError("Reading a video needs OpenCV: pip install opencv-python-headless.") from None
-    if not Path(path).exists():
-        raise PredictorError(f"{path} does not exist.")
     video = cv2.VideoCapture(str(path))
     try:
         more, frame = video.read()
         if not more:
-            raise PredictorError(f"{path} is no video that OpenCV can read.")
+            raise PredictorError(f"{path} is missing, or no video that OpenCV can read.")
         rate = video.get(cv2.CAP_PROP_FPS) or 25.0
         while more:
             yield np.ascontiguousarray(frame[..., ::-1]), rate

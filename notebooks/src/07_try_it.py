@@ -59,8 +59,8 @@ else:
 from IPython.display import Video, display
 
 if VIDEO:
-    done = predictor.write_video(VIDEO, workspace.folder / "predicted.webm")
-    print(f"{done['frames']} frames, {done['frames_per_second']:.0f} a second")
+    rate = predictor.write_video(VIDEO, workspace.folder / "predicted.webm")
+    print(f"{rate:.0f} frames a second were read, answered and drawn")
     display(Video(workspace.folder / "predicted.webm", embed=True))
 else:
     print("VIDEO names no file, so there is nothing to do here.")
