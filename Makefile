@@ -5,7 +5,7 @@ PYTHON313 ?= $(firstword $(shell for p in python3.13 $$HOME/.pyenv/versions/3.13
 
 .PHONY: demo test explore lint notebooks colab bench constraints clean
 
-demo: .venv/installed  ## draw faces, run notebooks 01 to 06, say what was reached and where it lies
+demo: .venv/installed  ## draw faces, run notebooks 01 to 07, say what was reached and where it lies
 	.venv/bin/python -m tools.run_notebooks
 
 test: lint .venv/installed  ## lint, the check of generated files and all tests, with the same draws on every run

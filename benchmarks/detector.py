@@ -1,8 +1,8 @@
 """The face detector: recall by size and rotation, false alarms, the threshold, the margin, and milliseconds.
 
 Faces are pasted into scenes (pieces of photographs, gradients, blocks, noise) as turned squares with soft edges;
-a face counts as found where a crop overlaps its square (intersection over union of at least ``FOUND``). The margin's part
-asks how well the crops give back the squares' bounds, since the network that reads them was trained on those.
+a face counts as found where a crop overlaps its square (intersection over union of at least ``FOUND``). The margin's
+part asks how well the crops give back the squares' bounds, since the network that reads them was trained on those.
 """
 
 from __future__ import annotations

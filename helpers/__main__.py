@@ -4,7 +4,8 @@ import argparse
 import io
 import os
 import sys
-from dataclasses import Field, fields, replace
+from collections.abc import Iterator
+from dataclasses import Field, asdict, fields, replace
 from pathlib import Path
 
 INTERRUPTED = "interrupted: what is complete is kept, nothing is left half-written; run the same command again to go on"
@@ -13,7 +14,7 @@ try:
     from tqdm.auto import tqdm
 
     from helpers.config import RECIPES, SAMPLE_FACES, PackConfig, TrainConfig, decide
-    from helpers.files import InputError, read_json, user_path
+    from helpers.files import InputError, read_json, to_json, user_path, write_file
     from helpers.session.progress import EpochBars, bar
     from helpers.session.runtime import advice, fitted_to, inspect_machine, machine_table
     from helpers.session.workspace import Workspace, checked_name, open_workspace
@@ -131,6 +132,7 @@ def labels(args: argparse.Namespace, workspace: Workspace) -> None:
 def export(args: argparse.Namespace, workspace: Workspace) -> None:
     """06: export to ONNX, prove it equal, time it, and give the verdict."""
     from helpers.evaluation.verdict import verdict, verdict_table
+    from helpers.export.bundle import write_bundle
     from helpers.export.check import check_graph
     from helpers.export.graph import export_graph
     from helpers.export.latency import time_graph
@@ -140,17 +142,62 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
     size = export_graph(run).stat().st_size
     run.write_metrics("export", check_graph(run, store) | time_graph(run, store) | {"bytes": size})
     print(verdict_table(verdict(run.read_metrics(), run.manifest["drawn"], run.weights)).to_string(index=False))
-    print(f"{run.folder / 'model.onnx'} has {size / 1e6:.1f} MB.")
+    print(f"The model has {size / 1e6:.1f} MB; {write_bundle(run)} holds it with all that its use needs.")
+
+
+def predict(args: argparse.Namespace, workspace: Workspace) -> int:
+    """07: read faces in pictures, folders or videos, by a run's export or by the model that comes with this project."""
+    from helpers.export.predictor import Predictor, PredictorError, draw, read_picture
+
+    to = user_path(args.to) if args.to else workspace.folder / "predicted"
+    try:
+        predictor = Predictor(_model(args, workspace), None if args.no_detector else "built-in")
+    except PredictorError as error:
+        raise InputError(str(error)) from None
+    failed = 0
+    answers = _of_videos(predictor, args.pictures, to) if args.video else predictor.stream(args.pictures)
+    for number, answer in enumerate(answers, start=1):
+        failed += bool(answer.error)
+        print(to_json(asdict(answer)).rstrip() if args.json else answer)
+        if answer.faces and not args.video:
+            content = io.BytesIO()
+            draw(read_picture(answer.source), answer.faces).save(content, "JPEG", quality=90)
+            write_file(to / f"{number:03}_{Path(answer.source).stem}.jpg", content.getvalue())
+    return 1 if failed else 0
+
+
+def _of_videos(predictor, paths: list[str], to: Path) -> Iterator:
+    """An answer for each frame of some videos, which are written with them; for one that cannot be read an error."""
+    from helpers.export.predictor import Answer, PredictorError
+
+    for path in paths:
+        try:
+            yield from predictor.read_video(path, to / f"{Path(path).stem}.webm")
+        except PredictorError as error:
+            yield Answer(path, error=str(error))
 
 
 def page(args: argparse.Namespace, workspace: Workspace) -> None:
     """07: write try_it.html, one file that reads a camera or pictures in any browser and asks no server."""
-    from helpers.export.page import DETECTOR, write_page
+    from helpers.export.page import write_page
+    from helpers.export.predictor import DETECTOR
 
-    folder = workspace.folder if args.model else _run_folder(args, workspace)
-    model = user_path(args.model) if args.model else folder / "model.onnx"
+    model = _model(args, workspace)
+    folder = model.parent if args.run and not args.model else workspace.folder
     path = write_page(model, folder / "try_it.html", DETECTOR)
     print(f"{path} has {path.stat().st_size / 1e6:.1f} MB; open it in a browser.")
+
+
+def _model(args: argparse.Namespace, workspace: Workspace) -> Path:
+    """The exported file that the line names, or the model that comes with this project."""
+    from helpers.export.predictor import PredictorError, shipped_model
+
+    if args.model or args.run:
+        return user_path(args.model) if args.model else _run_folder(args, workspace) / "model.onnx"
+    try:
+        return shipped_model()
+    except PredictorError as error:
+        raise InputError(str(error)) from None
 
 
 def runs(args: argparse.Namespace, workspace: Workspace) -> None:
@@ -210,17 +257,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     parser.set_defaults(data_paths=None, faces="faces", run="run-1", save_dir=None)
     steps = parser.add_subparsers(dest="step", required=True, metavar="step")
-    for step in (check, download, preview, train, runs, evaluate, labels, export, page):
+    for step in (check, download, preview, train, runs, evaluate, labels, export, predict, page):
         sub = steps.add_parser(step.__name__, help=step.__doc__, description=step.__doc__)
         sub.set_defaults(work=step)
         add = sub.add_argument
-        if step in (train, runs, evaluate, labels, export, page):
+        if step in (train, runs, evaluate, labels, export, predict, page):
             add("--save_dir", help="folder that holds the runs (default: <workspace>/runs)")
-        if step in (train, evaluate, labels, export, page):
+        if step in (predict, page):
+            add("--run", default=None, help="name of an exported run (default: the model that comes with this project)")
+            add("--model", help="ONNX file that notebook 06 has written, instead")
+        if step is predict:
+            add("pictures", nargs="+", help="pictures, or folders of pictures; with --video videos")
+            add("--json", action="store_true", help="print a JSON object for each picture or frame")
+            add("--video", action="store_true", help="what is given are videos")
+            add("--no_detector", action="store_true", help="each picture is one face")
+            add("--to", help="folder for what is drawn (default: <workspace>/predicted)")
+        if step in (train, evaluate, labels, export):
             add("--run", help="name of the run (default: %(default)s)", default="run-1")
-        if step is page:
-            add("--model", help="a file that the export step wrote, instead of a run's")
-        if step in (check, runs, page):
+        if step in (check, runs, predict, page):
             continue
         add("--faces", help="name of the packed store (default: %(default)s)", default="faces")
         if step is download:
@@ -257,14 +311,16 @@ def _truth(text: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one step; returns the exit status: 0, 2 for an input that cannot be used, 130 after an interrupt."""
+    """Run one step; returns the exit status.
+
+    It is 0; 1 where a picture could not be read; 2 for an input that cannot be used; 130 after an interrupt.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone must not end the work at a "≥"
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(arguments)
     try:
-        args.work(args, open_workspace(use_drive=False))
-        return 0
+        return args.work(args, open_workspace(use_drive=False)) or 0
     except InputError as error:
         said, status = f"error: {error}", 2
     except KeyboardInterrupt:

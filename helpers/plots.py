@@ -23,6 +23,9 @@ TRAIN, VALIDATION, TEST = "#4477aa", "#ee6677", "#228833"
 GAP = "#aa3377"
 """The gap's, of the same scheme."""
 
+_STATUS = {"pass": "#2e7d32", "borderline": "#b26a00", "fail": "#b71c1c"}
+"""Colours of what a criterion found; grey where none has judged."""
+
 FEW = 10
 """Faces below which a bar claims nothing."""
 
@@ -96,21 +99,22 @@ def faces(
 
 
 @_styled
-def scores(cards: list[tuple[str, str, str, str, str]], title: str) -> Picture:
-    """One card for each task side by side.
+def scores(cards: list[tuple[str, str, str, str, str]], title: str, columns: int = 3) -> Picture:
+    """One card for each task or fact, some side by side.
 
     Args:
-        cards: name, value, what it is measured on, the outcome in words, and its colour.
+        cards: name, value, what it is measured on, the outcome in words, and its status (see a verdict's findings).
     """
-    figure, axes = _figure(1, len(cards), 3.2 * len(cards), 2.1, title)
-    for axis, (name, value, about, outcome, colour) in zip(axes, cards, strict=True):
+    rows = -(-len(cards) // columns)
+    figure, axes = _figure(rows, columns, 3.2 * columns, 0.4 + 1.7 * rows, title)
+    for axis, (name, value, about, outcome, status) in zip(axes, cards, strict=True):
         axis.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
         axis.grid(visible=False)
         axis.text(0.5, 0.88, name, ha="center", va="center", fontweight="bold")
         axis.text(0.5, 0.60, value, ha="center", va="center", fontsize=20)
         axis.text(0.5, 0.34, about, ha="center", va="center", fontsize=8)
-        axis.text(0.5, 0.10, outcome, ha="center", va="center", color="white", fontweight="bold", fontsize=9,
-                  bbox={"facecolor": colour, "edgecolor": "none", "boxstyle": "round,pad=0.4"})  # fmt: skip
+        box = {"facecolor": _STATUS.get(status, "#546e7a"), "edgecolor": "none", "boxstyle": "round,pad=0.4"}
+        axis.text(0.5, 0.10, outcome, ha="center", va="center", color="white", fontweight="bold", fontsize=9, bbox=box)
     figure.alt = f"{title}. " + "; ".join(f"{card[0]} {card[1]}, {card[2]}: {card[3]}" for card in cards)
     return figure
 

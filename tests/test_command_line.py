@@ -10,13 +10,18 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
+from graphs import CLASSES, tiny_detector, tiny_model
+from PIL import Image
 
+from drawn_faces.group import draw_group
 from helpers import plots
 from helpers.__main__ import _parser, _train_config, main
 from helpers.config import RECIPES, recipe
+from helpers.export import predictor
 from helpers.files import InputError, write_json
 from helpers.runs.compare import runs_table
 from helpers.runs.run import FORMAT
@@ -392,3 +397,60 @@ def test_one_broken_result_is_listed_with_its_reason_and_hides_no_other_run(trai
     told = table[table["run"].str.startswith("broken")]
     # A number too large for JSON's reader of floats is infinity, which is shown as what it is.
     assert (told["what differs"].str.contains("results.json") | (told["run"] == "broken-10 (drawn faces)")).all(), told
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    """A folder with a picture of drawn people."""
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(draw_group(2)).save(tmp_path / "photos" / "people.png")
+    return tmp_path / "photos"
+
+
+def test_predict_tells_draws_and_fails_for_what_it_could_not_read(workspace, photo, capsys):
+    model = ["--model", str(tiny_model(workspace / "model.onnx")), "--no_detector"]
+    (photo / "text.jpg").write_text("no picture")
+    assert main(["predict", str(photo), str(photo / "people.png"), "none.png", *model]) == 1
+    first, bad, again, missing = capsys.readouterr().out.splitlines()
+    assert "people.png: the whole picture: " in first and again == first
+    assert "text.jpg cannot be read" in bad and missing.startswith("none.png cannot be read")
+    drawn = sorted(path.name for path in (workspace / "predicted").iterdir())
+    assert drawn == ["001_people.jpg", "003_people.jpg"]
+    assert main(["predict", str(photo / "people.png"), "--to", str(workspace / "there"), *model]) == 0
+    assert [path.name for path in (workspace / "there").iterdir()] == ["001_people.jpg"]
+
+
+def test_predict_gives_json_and_takes_a_detector_that_comes_along(workspace, photo, capsys, monkeypatch):
+    monkeypatch.setattr(predictor, "DETECTOR", tiny_detector(workspace / "detector.onnx"))
+    monkeypatch.setattr(predictor, "shipped_model", lambda: tiny_model(workspace / "shipped.onnx"))
+    assert main(["predict", str(photo), "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    told = json.loads(line)
+    assert told["faces"][0]["box"] == [0, 0, 355, 200] and not told["whole_picture"]
+    assert set(told["faces"][0]["emotion_probabilities"]) == set(CLASSES["emotion"])
+
+
+def test_predict_reads_an_exported_run_and_says_what_is_missing(workspace, photo, capsys):
+    folder = workspace / "runs" / "mine"
+    folder.mkdir(parents=True)
+    given = ["predict", str(photo), "--no_detector", "--run", "mine"]
+    assert main(given) == 2
+    assert "error:" in (said := capsys.readouterr().err) and "notebook 06" in said and "Traceback" not in said
+    tiny_model(folder / "model.onnx")
+    assert main(given) == 0 and main([*given, "--save_dir", str(workspace / "runs")]) == 0
+
+
+def test_predict_draws_videos_and_tells_of_each_frame(workspace, capsys):
+    path, frame = workspace / "clip.mp4", draw_group(1)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, frame.shape[1::-1])
+    for _ in range(3):
+        writer.write(frame[..., ::-1])
+    writer.release()
+    given = ["--video", "--no_detector", "--model", str(tiny_model(workspace / "model.onnx"))]
+    assert main(["predict", str(path), "none.mp4", *given]) == 1
+    *told, missing = capsys.readouterr().out.splitlines()
+    assert len(told) == 3 and "frame 2" in told[-1] and "none.mp4 is missing" in missing
+    assert cv2.VideoCapture(str(workspace / "predicted" / "clip.webm")).read()[0]
+    assert main(["predict", str(path), "--json", *given]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["source"] for line in lines] == [f"{path}, frame {number}" for number in range(3)]

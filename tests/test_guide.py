@@ -71,7 +71,7 @@ def workspace(tmp_path_factory) -> Path:
             cell.metadata["tags"] = ["parameters"]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "guide.ipynb")
     tiny = {"img_size": 32, "epochs": 1, "t_0": 1, "batch_size": 32, "workers": 0}
-    values = {"SOURCE": "sample", "SAMPLE_FACES": 200, "RECIPE": "demo", "CHANGES": tiny}
+    values = {"SOURCE": "sample", "SAMPLE_FACES": 200, "RECIPE": "demo", "CHANGES": tiny, "RUN": "run-1"}
     patch = pytest.MonkeyPatch()
     patch.setenv("FACE_WORKSPACE", str(folder / "workspace"))
     patch.setenv("PYTHONPATH", str(ROOT))

@@ -24,6 +24,7 @@ def executed(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("FACE_WORKSPACE", str(workspace))
     changes = {"02": {"SOURCE": "sample", "SAMPLE_FACES": 400}, "04": {"RECIPE": "demo", "CHANGES": TINY}}
+    changes["07"] = {"RUN": "run-1"}
     books = {}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         number = path.name[:2]
@@ -38,7 +39,7 @@ def outputs(book) -> list[dict]:
 
 def test_every_notebook_runs_and_leaves_what_it_promises(executed):
     workspace, books = executed
-    assert sorted(books) == ["01", "02", "03", "04", "05", "06"]
+    assert sorted(books) == ["01", "02", "03", "04", "05", "06", "07"]
     assert set(json.loads((workspace / "dataset_paths.json").read_text())) == set(SOURCES)
     run = workspace / "runs" / "run-1"
     for name in (
@@ -50,6 +51,7 @@ def test_every_notebook_runs_and_leaves_what_it_promises(executed):
         "MODEL_CARD.md",
         "metrics.json",
         "model.onnx",
+        "run-1.zip",
     ):
         assert (run / name).stat().st_size > 0, name
     metrics = json.loads((run / "metrics.json").read_text())
@@ -61,7 +63,7 @@ def test_every_result_is_also_drawn(executed):
     _, books = executed
     pictures = {number: sum("image/png" in o.get("data", {}) for o in outputs(book)) for number, book in books.items()}
     assert pictures["02"] >= 2 and pictures["03"] == 7 and pictures["04"] >= 2
-    assert pictures["05"] >= 14 and pictures["06"] >= 1
+    assert pictures["05"] >= 14 and pictures["06"] == 2 and pictures["07"] >= 1
 
 
 def test_a_technique_that_is_left_out_is_not_shown_and_all_others_are(executed, monkeypatch):

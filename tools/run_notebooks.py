@@ -21,6 +21,7 @@ DEMO = {
     "04": {"RECIPE": "demo", "RUN": "demo"},
     "05": {"RUN": "demo"},
     "06": {"RUN": "demo"},
+    "07": {"RUN": "demo"},
 }
 """What the demo sets in the notebooks' parameters cells."""
 
@@ -77,11 +78,11 @@ def _set_parameters(notebook: nbformat.NotebookNode, parameters: dict, name: str
 
 
 def main() -> int:
-    """Run the notebooks 01 to 06 on sample faces and say where everything lies; returns the exit status."""
+    """Run the notebooks 01 to 07 on sample faces and say where everything lies; returns the exit status."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     workspace = Path(os.environ.setdefault("FACE_WORKSPACE", str(ROOT / "workspace")))
     started = time.monotonic()
-    for path in sorted((ROOT / "notebooks").glob("0[1-6]_*.ipynb")):
+    for path in sorted((ROOT / "notebooks").glob("0[1-7]_*.ipynb")):
         print(f"-> {path.name}  ({time.monotonic() - started:.0f} s)", flush=True)
         try:
             run_notebook(path, DEMO.get(path.name[:2], {}), workspace / "executed" / path.name)

@@ -45,11 +45,14 @@ def all_figures(run: Run, metrics: dict, table: pd.DataFrame) -> dict[str, Pictu
     return figures
 
 
-_COLOURS = {"pass": "#2e7d32", "borderline": "#b26a00", "fail": "#b71c1c"}
-
-
 def headline(run: Run, metrics: dict) -> Picture:
     """A card for each task: its test result with interval and count, and how its criterion judges it."""
+    title = f"{run.title}, test split{' (drawn faces)' if run.manifest['drawn'] else ''}"
+    return plots.scores(score_cards(run, metrics), title)
+
+
+def score_cards(run: Run, metrics: dict) -> list[tuple[str, str, str, str, str]]:
+    """What :func:`helpers.plots.scores` takes for each task, of an evaluation's ``metrics``."""
     findings = dict(zip(CRITERIA, verdict({"evaluation": metrics}, run.manifest["drawn"], run.weights), strict=True))
     cards = []
     for name, task in TASKS.items():
@@ -60,8 +63,8 @@ def headline(run: Run, metrics: dict) -> Picture:
             value, low, high = (f"{task.scale * (part[end] or 0):.1f}" for end in ("value", "low", "high"))
             value, about = f"{value}{task.unit}", f"{low} to {high}, n = {part['n']}, {', '.join(found['by_dataset'])}"
         outcome = f"{finding.wanted}: {finding.status}"
-        cards.append((task.title, value, about, outcome, _COLOURS.get(finding.status, "#546e7a")))
-    return plots.scores(cards, f"{run.title}, test split{' (drawn faces)' if run.manifest['drawn'] else ''}")
+        cards.append((task.title, value, about, outcome, finding.status))
+    return cards
 
 
 def group_figures(metrics: dict) -> dict[str, Picture]:

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import torch
 
+from helpers.evaluation.calibration import THRESHOLDS
 from helpers.evaluation.card import starting_terms
 from helpers.files import InputError, write_file
 from helpers.runs.checkpoints import fingerprint
@@ -54,14 +55,33 @@ def build_graph(run: Run, img_size: int | None = None, flip_test: bool | None = 
     measured = run.read_metrics().get("evaluation", {})
     best = load_best(run)
     weights = fingerprint(best.state_dict())
-    fitted = measured.get("calibration", {}).get("fitted", {}) if measured.get("weights") == weights else {}
+    calibration = measured.get("calibration", {}) if measured.get("weights") == weights else {}
+    fitted = calibration.get("fitted", {})
     best.img_size = img_size or best.img_size
     best.flip_test = best.flip_test if flip_test is None else flip_test
     model = _trace(Reader(best, fitted).eval(), run.config.model.backbone)
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
-    onnx.helper.set_model_props(model, _about(run) | {"weights": weights, "calibration": json.dumps(fitted)})
+    known = {"calibration": json.dumps(fitted), "threshold": json.dumps(unsure_below(calibration))}
+    onnx.helper.set_model_props(model, _about(run) | known | {"weights": weights})
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def unsure_below(calibration: dict) -> dict[str, float]:
+    """For each task of classes the probability below which an answer is to be called unsure.
+
+    It is the lowest from which on the lower bound of validation's accuracy reaches 80 %, the first of THRESHOLDS; 1,
+    so that nothing is sure, where none does. A task that was not evaluated is left out, and never unsure.
+
+    Args:
+        calibration: what :func:`helpers.evaluation.calibration.calibration_measures` gave.
+    """
+    first, found = f"{THRESHOLDS[0]:.0%}", {}
+    for name, measured in calibration.items():
+        if "thresholds" in measured:
+            reached = measured["thresholds"][first]
+            found[name] = reached["confidence"] if reached else 1.0
+    return found
 
 
 def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:

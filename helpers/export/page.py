@@ -14,9 +14,6 @@ from helpers.files import InputError, write_file
 from helpers.session.runtime import place
 from helpers.tasks import TASKS
 
-DETECTOR = Path(__file__).parent.parent.parent / "models" / "detector.onnx"
-"""The detector that comes with this project."""
-
 _WEB = Path(__file__).parent / "web"
 _RUNTIME = _WEB / "runtime"
 

@@ -2,7 +2,8 @@
 # # 06 Export to ONNX
 #
 # Writes the best checkpoint as one ONNX file with preprocessing inside and proves that it answers as PyTorch does. It
-# takes the run of notebook 05 and leaves `model.onnx` and the full verdict. It takes about a minute on any machine.
+# takes the run of notebook 05 and leaves `model.onnx`, the full verdict and one zip to take with you. It takes about a
+# minute on any machine.
 
 # %% tags=["parameters"] cellView="form"
 # @title Parameters
@@ -32,21 +33,14 @@ run.write_metrics("export", result)
 print(f"largest difference to PyTorch {result['difference']['value']:.1e}, {result['bytes'] / 1e6:.1f} MB")
 
 # %% [markdown]
-# ## Use it
+# ## What does it say?
 #
-# ONNX Runtime and numpy are all that the file needs.
+# Eight validation faces, each with the answers, how sure they are, and what is true where that is known.
 
 # %%
-from helpers import plots
-from helpers.export.graph import open_session
-from helpers.tasks import EMOTIONS, GENDERS
+from helpers.export.finish import answered_faces, finish_card
 
-session, captions = open_session(run.folder / "model.onnx"), []
-images = [store.image(row) for row in store.fixed_sample("validation", 8)]
-for image in images:
-    emotion, age, gender = session.run(["emotion", "age", "gender"], {"faces": image[None]})
-    captions.append(f"{EMOTIONS[emotion.argmax()]}\n{GENDERS[gender.argmax()]}, {age[0]:.0f}")
-plots.faces(images, captions, title="Validation faces and what the exported model says")
+answered_faces(run, store)
 
 # %% [markdown]
 # ## The verdict
@@ -59,16 +53,24 @@ verdict_table(verdict(run.read_metrics(), run.manifest["drawn"], run.weights))
 # %% [markdown]
 # ## Take it with you
 #
-# The model file and the report lie in the run's folder; on Colab the browser is offered the model as a download.
+# One zip holds the model, the face detector, the names of the classes, the model card, the measured results, a page
+# for the camera of any browser, and a short example. It lies in the run's folder; on Colab a copy of the run goes to
+# Drive, and the browser is offered the zip as a download.
 
 # %%
+from helpers.export.bundle import write_bundle
+from helpers.export.page import write_page
+from helpers.export.predictor import DETECTOR
 from helpers.session.workspace import offer_download
 
+write_page(path, run.folder / "try_it.html", DETECTOR)
+bundle = write_bundle(run)
 workspace.save(run.folder)
-print(*(f"{path.name}: {path}" for path in sorted(run.folder.glob("[!.]*"))), sep="\n")
-offer_download(run.folder / "model.onnx")
+offer_download(bundle)
+finish_card(run, bundle)
 
 # %% [markdown]
 # ## What you should see
 #
-# A difference far below 0.001, faces with answers, six criteria with a verdict each, and the list of files.
+# A difference far below 0.001, faces with answers, six criteria with a verdict each, and a card that says what was
+# reached and where it lies.
