@@ -1,6 +1,7 @@
 """The notebooks' steps from a command line: ``python -m helpers <step>``."""
 
 import argparse
+import difflib
 import io
 import os
 import sys
@@ -249,7 +250,10 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone must not end the work at a "≥"
             stream.reconfigure(errors="backslashreplace")
-    args = _parser().parse_args(arguments)
+    args, unknown = (parser := _parser()).parse_known_args(arguments)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], [f"--{name}" for name in {**TrainConfig.knobs(), **PACKING}], n=1)
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else ""))
     try:
         args.work(args, open_workspace(use_drive=False))
         return 0

@@ -28,6 +28,13 @@ def bar(title: str, leave: bool = True) -> Progress:
     return progress
 
 
+def duration(seconds: float) -> str:
+    """A time in words, in seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 class EpochBars:
     """Two bars with time left: the steps of the epoch under way, and of all epochs together.
 

@@ -27,6 +27,16 @@ def load_best(run: Run) -> FaceModel:
     return model.eval()
 
 
+WATCHED = 8
+"""Validation faces whose answers stand in the history, so that one can see them turn from wrong to right."""
+
+
+def watched(store: FaceStore) -> np.ndarray:
+    """The rows of those faces, chosen by the pixels' hash; faces with a label of the first task before others."""
+    rows = store.fixed_sample("validation", WATCHED)
+    return rows[np.argsort(~store.known(next(iter(TASKS)))[rows], kind="stable")][:WATCHED]
+
+
 BATCH_SIZE = 128
 """Faces that are looked at together."""
 
@@ -52,6 +62,11 @@ class Predictions:
         labels = self.labels[task].numpy()
         known = TASKS[task].known(labels)
         return labels[known], TASKS[task].decisions(self.answers[task])[known]
+
+    def decisions(self, rows: np.ndarray) -> dict[str, list[float]]:
+        """Task -> the decisions for some of the rows."""
+        at = np.argmax(self.rows == rows[:, None], axis=1)
+        return {name: task.decisions(self.answers[name][at]).tolist() for name, task in TASKS.items()}
 
     def point_measures(self) -> dict[str, float | None]:
         """Each task's first measure over the rows that carry its label; None where none does."""
