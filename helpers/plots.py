@@ -201,15 +201,14 @@ def curves(history: list[dict], title: str = "Training", epochs: int = 0) -> Pic
 
 
 @_styled
-def rates(tried: list[float], losses: list[float], smooth: list[float], suggestion: float | None) -> Picture:
+def rates(rates: list[float], losses: list[float], smooth: list[float], suggestion: float | None) -> Picture:
     """A learning-rate range test: the loss against the rate, as it was and smoothed, with the rate it suggests."""
     figure, (axis,) = _figure(1, 1, 7, 3.6, "Learning-rate finder")
-    axis.plot(tried, losses, color=TRAIN, alpha=0.35, label="loss of each step")
-    axis.plot(tried, smooth, color=TRAIN, label="smoothed")
+    axis.plot(rates, losses, color=TRAIN, alpha=0.35, label="loss of each step")
+    axis.plot(rates, smooth, color=TRAIN, label="smoothed")
     if suggestion:
         axis.axvline(suggestion, color=GAP, linestyle="--", label=f"suggestion: {suggestion:g}")
-    middle = max(smooth[0], 1e-9)
-    axis.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0, 2 * middle))
+    axis.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0.8 * min(smooth), 1.5 * smooth[0]))
     axis.legend()
     return figure
 

@@ -28,6 +28,7 @@ DIVERGED = 4.0
 """Where the smoothed loss is this many times its lowest, higher rates tell nothing more (fastai's bound)."""
 
 _SMOOTHING = 0.9  # decay of the mean of the losses
+_SURE = 3 * math.sqrt((1 - _SMOOTHING) / (1 + _SMOOTHING))  # smoothing takes so much of the noise; three deviations
 _BEGIN = 10  # steps whose mean is where the loss begins
 
 
@@ -49,7 +50,7 @@ class Found:
     def describe(self) -> str:
         """The suggestion in a sentence."""
         if self.suggestion is None:
-            return "Nothing can be suggested: at no rate did the loss fall by more than it varies from step to step."
+            return "Nothing can be suggested: at no rate did the loss fall by more than chance would move it."
         return (
             f"Try lr = {self.suggestion:g}: a tenth of the rate at which the loss was lowest. It is a place to begin, "
             "found in steps at the very start of training."
@@ -57,7 +58,7 @@ class Found:
 
 
 def find_rate(config: TrainConfig, store: FaceStore, folder: Path, progress: Progress = silent) -> Found:
-    """Take steps with a rate that rises from LOWEST to HIGHEST, until the loss diverges (arXiv 1506.01186, section 3.3).
+    """Take steps with a rate that rises from LOWEST to HIGHEST until the loss diverges (arXiv 1506.01186, 3.3).
 
     The weights are thrown away; the run, the store and the global random state stay as they are.
 
@@ -99,12 +100,12 @@ def _taken(found: Found, rate: float, loss: float) -> bool:
 def _suggestion(found: Found) -> float | None:
     """A tenth of the rate of the lowest smoothed loss (fastai's "minimum" rule, arXiv 2002.04688), two digits of it.
 
-    None where the loss did not fall further below that of the first steps than it varies from step to step.
+    None where the smoothed loss did not fall further than chance alone would move it.
     """
     smooth, losses = np.array(found.smooth), np.array(found.losses)
     if len(smooth) < _BEGIN or not (lowest := int(smooth.argmin())):
         return None
-    noise = (losses - smooth)[: lowest + 1].std()
+    noise = _SURE * (losses - smooth)[: lowest + 1].std()
     fell = smooth[min(_BEGIN, lowest)] - smooth[lowest]
     return float(f"{found.rates[lowest] / 10:.2g}") if fell > noise else None
 

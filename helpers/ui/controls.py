@@ -2,7 +2,9 @@
 
 import dataclasses
 import html
-from collections.abc import Callable, Mapping
+import itertools
+import re
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from helpers.training.rate_finder import find_rate
 _KEPT: dict[tuple, tuple[Path, dict[str, Any]]] = {}
 """What was edited in this kernel, so that a cell that is run again shows it: by run, recipe and changes."""
 
-_REFUSED = "<span style='color:#c33'><b>Not used:</b> {} ({} stays)</span>"
+_REFUSED = "<span style='color:#c33'><b>Not used:</b> {}</span>"
 _WORN = "<span style='opacity:0.6'><b>Out of date</b>, for other knobs: {}</span>"
 
 
@@ -49,114 +51,104 @@ class ConfigPanel(widgets.VBox):
         self, recipe: str, changes: Mapping[str, Any], folder: Path, fitted: Mapping[str, Any] | None, store: FaceStore
     ):
         self._recipe, self._changes, self._fitted, self._store = recipe, changes, fitted, store
-        self._key, self._filling = (folder, recipe, repr(changes)), False
+        self._key, self._filling, self._refused = (folder, recipe, repr(changes)), False, set[str]()
         self._told, self._tried = "", (TrainConfig(), folder)
-        self._refused: set[str] = set()
         self.folder, self.edits = _KEPT.get(self._key, (folder, {}))
-        self.config = self._decided()
+        self.config = self._decided(self.folder, self.edits)
         self.inputs: dict[str, widgets.Widget] = {}
         self.notes: dict[str, widgets.HTML] = {}
         groups: dict[str, list[widgets.Widget]] = {"": []}
         for name, knob in TrainConfig.knobs().items():
             if "panel" in knob.metadata:
-                box = self.inputs[name] = _input(knob, self.config.flat()[name])
-                box.observe(self._changed, names="value")
-                self.notes[name] = widgets.HTML()
-                row = widgets.HBox([box, self.notes[name]])
-                groups.setdefault("" if "first" in knob.metadata else knob.metadata["panel"], []).append(row)
-        more = widgets.Accordion([widgets.VBox(rows) for group, rows in groups.items() if group], selected_index=None)
-        for number, group in enumerate(filter(None, groups)):
+                self.inputs[name], self.notes[name] = box, note = _input(knob, self.config.flat()[name]), widgets.HTML()
+                box.observe(lambda change, name=name: self._changed(name, change["new"]), names="value")
+                group = "" if "first" in knob.metadata else knob.metadata["panel"]
+                groups.setdefault(group, []).append(widgets.HBox([box, note]))
+        first = groups.pop("")
+        more = widgets.Accordion([widgets.VBox(rows) for rows in groups.values()], selected_index=None)
+        for number, group in enumerate(groups):
             more.set_title(number, group.capitalize())
         self.summary, self.answer, self.picture = widgets.HTML(), widgets.HTML(), widgets.Image(format="png")
         self.path = widgets.Text(str(folder.parent.parent / "config.json"), description="File")
-        work: dict[str, Callable[[], None]] = {
-            "Estimate time and memory": self._estimate, "Find a learning rate": self._find_rate,
-            "Back to the recipe": self._reset, "Go on under a new name": self._rename, "Save": self._save,
-            "Load": self._load,
-        }  # fmt: skip
-        self.buttons = {}
-        for text, do in work.items():
+        self.buttons: dict[str, widgets.Button] = {}
+        for text, do in (
+            ("Estimate time and memory", self._estimate), ("Find a learning rate", self._find_rate),
+            ("Back to the recipe", lambda: self._take(folder, {})), ("Go on under a new name", self._rename),
+            ("Save", self._save), ("Load", self._load),
+        ):  # fmt: skip
             button = self.buttons[text] = widgets.Button(description=text, layout=widgets.Layout(width="auto"))
             button.on_click(lambda _, do=do: self._work(do))
         rows = list(self.buttons.values())
         files = widgets.HBox([self.path, *rows[4:]])
-        below = [widgets.HBox(rows[:4]), self.answer, self.picture, more, files]
-        super().__init__([self.summary, *groups[""], *below])
+        super().__init__([self.summary, *first, widgets.HBox(rows[:4]), self.answer, self.picture, more, files])
         self.picture.layout.display = "none"
         self._show()
 
-    def _decided(self) -> TrainConfig:
+    def _decided(self, folder: Path, edits: dict[str, Any]) -> TrainConfig:
         """The config by recipe, changes and edits; raises an InputError where one of them is refused.
 
         What was edited before another start of the weights was chosen gives way to what suits that.
         """
-        recipe, edits = self._recipe, dict(self.edits)
-        if Run.exists(self.folder):
-            recipe, free = "auto", TrainConfig.knobs(resumable=True)
-            edits = {name: value for name, value in edits.items() if name in free}
-        elif (weights := edits.get("weights")) is not None:
-            start = start_of(weights)
+        recipe = self._recipe
+        if Run.exists(folder):
+            recipe = "auto"
+            edits = {name: value for name, value in edits.items() if name in TrainConfig.knobs(resumable=True)}
+        elif "weights" in edits:
+            start, before = start_of(edits["weights"]), list(edits)[: list(edits).index("weights")]
             if start != start_of(decide(recipe, self._changes, fitted=self._fitted).model.weights):
-                before = list(edits)[: list(edits).index("weights")]
                 edits = {name: edits[name] for name in edits if name not in before or name not in STARTS[start]}
         changes = {**self._changes, **edits}
-        return decide(recipe, changes, fitted=self._fitted, **Run.configs(self.folder, changes))
+        return decide(recipe, changes, fitted=self._fitted, **Run.configs(folder, changes))
 
-    def _changed(self, change) -> None:
+    def _changed(self, name: str, value) -> None:
         """Take in one box; whatever it is refused for is its own affair."""
         if self._filling:
             return
-        name = next(name for name, box in self.inputs.items() if box is change["owner"])
-        before, note = dict(self.edits), self.notes[name]
-        self.edits.pop(name, None)
-        self.edits[name] = change["new"]
         try:
-            self.config = self._decided()
+            kept = {other: edit for other, edit in self.edits.items() if other != name}
+            self._take(self.folder, {**kept, name: value}, self._refused - {name})
         except InputError as error:
-            self.edits = before
             self._refused.add(name)
-            note.value = _REFUSED.format(html.escape(str(error)), html.escape(repr(self.config.flat()[name])))
-            return
-        self._refused.discard(name)
+            self.notes[name].value = _REFUSED.format(html.escape(f"{error} ({self.config.flat()[name]!r} stays)"))
+
+    def _take(self, folder: Path, edits: dict[str, Any], refused: Set[str] = frozenset()) -> None:
+        """Train that run with these edits, unless an InputError says why not."""
+        self.config = self._decided(folder, edits)
+        self.folder, self.edits, self._refused = folder, edits, set(refused)
         self._show()
 
     def _show(self) -> None:
         """Say what will be trained, and bring the boxes up to the config; one that is refused stays as it was typed."""
         _KEPT[self._key] = self.folder, self.edits
-        there, values = Run.exists(self.folder), self.config.flat()
-        self._filling = True
+        there, values, self._filling = Run.exists(self.folder), self.config.flat(), True
         for name, box in self.inputs.items():
             about = TrainConfig.knobs()[name].metadata
+            box.disabled = there and "resumable" not in about
             if name not in self._refused:
                 box.value, self.notes[name].value = values[name], f"<small>{html.escape(about['help'])}</small>"
-            box.disabled = there and "resumable" not in about
         self._filling = False
         self.summary.value = self._describe(there, values)
         self.buttons["Go on under a new name"].disabled = not there
-        self.buttons["Back to the recipe"].disabled = not (self.edits or self._refused)
         if self._told and self._tried != (self.config, self.folder):
             self.answer.value, self.picture.layout.display = _WORN.format(self._told), "none"
 
     def _describe(self, there: bool, values: dict[str, Any]) -> str:
-        name, knobs = recipe_named(self._recipe, self._fitted), TrainConfig.knobs()
-        usual = RECIPES[name].flat()
-        first = ", ".join(
-            f"{knobs[knob].metadata['label'].lower()} {values[knob]}" for knob in TrainConfig.knobs(first=True)
+        name = recipe_named(self._recipe, self._fitted)
+        usual, first = RECIPES[name].flat(), TrainConfig.knobs(first=True)
+        shown = ", ".join(f"{knob.metadata['label'].lower()} {values[field]}" for field, knob in first.items())
+        other = ", ".join(
+            f"{knob} {value} (not {usual[knob]})" for knob, value in values.items() if value != usual[knob]
         )
-        other = [f"{knob} {value} (not {usual[knob]})" for knob, value in values.items() if value != usual[knob]]
-        text = f"Will train <b>{html.escape(self.folder.name)}</b> with {html.escape(first)}; "
+        text = f"Will train <b>{html.escape(self.folder.name)}</b> with {html.escape(shown)}; "
         text += (
-            f"differs from <code>{name}</code> in {html.escape(', '.join(other))}."
-            if other
-            else f"as <code>{name}</code> is."
+            f"differs from <code>{name}</code> in {html.escape(other)}." if other else f"as <code>{name}</code> says."
         )
         if there:
             free = " and ".join(knob.metadata["label"] for knob in TrainConfig.knobs(resumable=True).values())
-            text += f"<br><b>This run is there already</b> and goes on with its own config, since what it has learned belongs to it: only {free} may change. For anything else go on under a new name, from its best weights."
+            text += f"<br><b>This run is there</b> and goes on with the config that its weights come from: only {free} "
+            text += "may change. For anything else go on under a new name, from its best weights."
         if self.folder != self._key[0]:
-            text += (
-                f'<br>In the next session write <code>RUN = "{html.escape(self.folder.name)}"</code> to go on with it.'
-            )
+            text += f"<br>For the next session, write RUN = {html.escape(repr(self.folder.name))} above."
         return text
 
     def _work(self, do: Callable[[], None]) -> None:
@@ -164,7 +156,7 @@ class ConfigPanel(widgets.VBox):
         try:
             do()
         except InputError as error:
-            self._answer(f"<span style='color:#c33'>{html.escape(str(error))}</span>")
+            self._answer(_REFUSED.format(html.escape(str(error))))
 
     def _answer(self, text: str, picture: bytes = b"") -> None:
         self.answer.value, self._told, self._tried = text, text, (self.config, self.folder)
@@ -178,36 +170,23 @@ class ConfigPanel(widgets.VBox):
 
     def _find_rate(self) -> None:
         found = find_rate(self.config, self._store, self.folder, self._progress)
-        self._answer(
-            html.escape(found.describe()), plots.rates(found.rates, found.losses, found.smooth, found.suggestion).png()
-        )
-
-    def _take(self, folder: Path, edits: dict[str, Any]) -> None:
-        self.folder, self.edits, self._refused = folder, edits, set()
-        self.config = self._decided()
-        self._show()
-
-    def _reset(self) -> None:
-        self._take(self._key[0], {})
+        self._answer(html.escape(found.describe()), plots.rates(**vars(found)).png())
 
     def _rename(self) -> None:
         """Choose a name that is free, and start from the best weights of the run that is there."""
-        stem, _, number = self.folder.name.rpartition("-")
-        stem, count = (stem, int(number)) if stem and number.isdecimal() else (self.folder.name, 1)
-        while (new := self.folder.with_name(f"{stem}-{(count := count + 1)}")).exists():
-            pass
+        ((stem, number),) = re.findall(r"^(.*?)-?(\d*)$", self.folder.name)
+        names = (self.folder.with_name(f"{stem}-{count}") for count in itertools.count(int(number or 1) + 1))
+        new = next(name for name in names if not name.exists())
         self._take(new, {"weights": f"{FROM_RUN}{self.folder.name}"})
 
     def _save(self) -> None:
         self.config.save(path := user_path(self.path.value))
-        self._answer(
-            f"Saved. The same training without a notebook: <code>python -m helpers train --config {html.escape(str(path))}</code>"
-        )
+        self._answer(f"Saved; without a notebook: python -m helpers train --config {html.escape(str(path))}")
 
     def _load(self) -> None:
-        loaded, self.edits = TrainConfig.load(user_path(self.path.value)).flat(), {}
-        usual = self._decided().flat()
-        self._take(self.folder, {name: value for name, value in loaded.items() if value != usual[name]})
+        loaded, usual = TrainConfig.load(user_path(self.path.value)).flat(), self._decided(self.folder, {}).flat()
+        start = {"weights": loaded["weights"]}  # first, since what is edited later wins over what suits it
+        self._take(self.folder, {name: value for name, value in {**start, **loaded}.items() if value != usual[name]})
 
 
 def _input(knob: dataclasses.Field, value) -> widgets.Widget:

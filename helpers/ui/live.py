@@ -13,7 +13,7 @@ from helpers.data.store import FaceStore
 from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.runs.tensorboard import log_to_tensorboard
-from helpers.session.progress import duration
+from helpers.session.progress import Progress, duration
 from helpers.session.workspace import Workspace
 from helpers.tasks import TASKS
 from helpers.training.predict import watched
@@ -170,6 +170,18 @@ def watched_faces(history: list[dict], store: FaceStore) -> plots.Picture:
         wrong.append(trail.endswith("✗"))
     title = f"The same validation faces after epoch {told[-1]['epoch']}, truth: answer ({wrong.count(False)} right)"
     return plots.faces(images, captions, len(images), title, wrong)
+
+
+def shown_bar(title: str) -> Progress:
+    """A bar that leaves nothing behind, where :func:`helpers.session.progress.bar` would leave a dead widget."""
+    place, drawn = display(HTML(title), display_id=True), [0.0]
+
+    def progress(done: int, total: int) -> None:
+        if done >= total or time.monotonic() - drawn[0] > DRAW_EVERY:
+            place.update(HTML(_bar(title, done, total) if done < total else ""))
+            drawn[0] = time.monotonic()
+
+    return progress
 
 
 def _bar(title: str, done: int, total: int) -> str:
