@@ -201,14 +201,14 @@ def curves(history: list[dict], title: str = "Training", epochs: int = 0) -> Pic
 
 
 @_styled
-def rates(rates: list[float], losses: list[float], smooth: list[float], suggestion: float | None) -> Picture:
+def rates(rates: np.ndarray, losses: list[float], smooth: np.ndarray, suggestion: float | None) -> Picture:
     """A learning-rate range test: the loss against the rate, as it was and smoothed, with the rate it suggests."""
     figure, (axis,) = _figure(1, 1, 7, 3.6, "Learning-rate finder")
     axis.plot(rates, losses, color=TRAIN, alpha=0.35, label="loss of each step")
     axis.plot(rates, smooth, color=TRAIN, label="smoothed")
     if suggestion:
         axis.axvline(suggestion, color=GAP, linestyle="--", label=f"suggestion: {suggestion:g}")
-    axis.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0.8 * min(smooth), 1.5 * smooth[0]))
+    axis.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0.8 * smooth.min(), 1.5 * smooth[0]))
     axis.legend()
     return figure
 

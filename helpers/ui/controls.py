@@ -68,7 +68,8 @@ class ConfigPanel(widgets.VBox):
         more = widgets.Accordion([widgets.VBox(rows) for rows in groups.values()], selected_index=None)
         for number, group in enumerate(groups):
             more.set_title(number, group.capitalize())
-        self.summary, self.answer, self.picture = widgets.HTML(), widgets.HTML(), widgets.Image(format="png")
+        self.summary, self.answer = widgets.HTML(), widgets.HTML()
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(width="700px", display="none"))
         self.path = widgets.Text(str(folder.parent.parent / "config.json"), description="File")
         self.buttons: dict[str, widgets.Button] = {}
         for text, do in (
@@ -81,7 +82,6 @@ class ConfigPanel(widgets.VBox):
         rows = list(self.buttons.values())
         files = widgets.HBox([self.path, *rows[4:]])
         super().__init__([self.summary, *first, widgets.HBox(rows[:4]), self.answer, self.picture, more, files])
-        self.picture.layout.display = "none"
         self._show()
 
     def _decided(self, folder: Path, edits: dict[str, Any]) -> TrainConfig:
@@ -125,7 +125,7 @@ class ConfigPanel(widgets.VBox):
             about = TrainConfig.knobs()[name].metadata
             box.disabled = there and "resumable" not in about
             if name not in self._refused:
-                box.value, self.notes[name].value = values[name], f"<small>{html.escape(about['help'])}</small>"
+                box.value, self.notes[name].value = values[name], f"<small>{about['help']}</small>"
         self._filling = False
         self.summary.value = self._describe(there, values)
         self.buttons["Go on under a new name"].disabled = not there
@@ -170,7 +170,9 @@ class ConfigPanel(widgets.VBox):
 
     def _find_rate(self) -> None:
         found = find_rate(self.config, self._store, self.folder, self._progress)
-        self._answer(html.escape(found.describe()), plots.rates(**vars(found)).png())
+        self._answer(
+            html.escape(found.describe()), plots.rates(found.rates, found.losses, found.smooth, found.suggestion).png()
+        )
 
     def _rename(self) -> None:
         """Choose a name that is free, and start from the best weights of the run that is there."""

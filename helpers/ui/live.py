@@ -111,7 +111,7 @@ class LiveTraining:
 
     def _show_log(self) -> None:
         text = html.escape("\n".join(reversed(self._lines[-_LINES:])))
-        look = "max-height:16em;overflow:auto;white-space:pre-wrap;margin:0"
+        look = "max-height:16em;overflow:auto;white-space:pre-wrap;word-break:normal;margin:0"
         self._log.update(HTML(f"<b>Log, the newest line first</b><pre style='{look}'>{text}</pre>"))
 
     def _keep(self, run: Run) -> None:
