@@ -94,7 +94,7 @@ def validate(training: Training) -> dict:
                 labels = [(1.0, predictions.labels)]
                 losses = training.objective.sums(predictions.outputs, labels)
                 row |= training.objective.means(name, training.objective.stacked(losses))
-                row["watched"] = predictions.decisions(watched(faces.store))
+                row["watched"] = predictions.told(watched(faces.store))
             row[f"{name}_faces"] = int(faces.store.known(judged.name)[rows].sum())
         pair = row[f"train_{judged.key}"], row[f"val_{judged.key}"]
         row |= {"gap": None if None in pair else pair[0] - pair[1]}

@@ -15,7 +15,7 @@ from helpers.runs.run import Run
 from helpers.runs.tensorboard import log_to_tensorboard
 from helpers.session.progress import Progress, duration
 from helpers.session.workspace import Workspace
-from helpers.tasks import TASKS
+from helpers.training.messages import describe_epoch
 from helpers.training.predict import watched
 from helpers.training.processes import begin_peak_memory, peak_memory
 from helpers.training.schedule import size_at
@@ -27,7 +27,6 @@ DRAW_EVERY = 0.5
 """Seconds between two drawings of the bars."""
 
 _LINES = 200  # of the log that are shown
-_RIGHT = 5.0  # years off that still count as right, as in the field's cumulative score
 
 
 class LiveTraining:
@@ -53,8 +52,9 @@ class LiveTraining:
         self._lines: list[str] = []
         self._copied = self._opened = time.monotonic()
         self._drawn, self._first, self._at = 0.0, -1, (0, 1)
-        pixels = [size_at(epoch, config.model.img_size, config.schedule) for epoch in range(config.schedule.epochs)]
-        self._cost = [side**2 for side in pixels]  # a step's time grows about as the pixels do
+        epochs = range(config.schedule.epochs)
+        pixels = [size_at(epoch, config.model.img_size, config.schedule) ** 2 for epoch in epochs]
+        self._cost = np.cumsum([0, *pixels])  # of the epochs before each: time grows about as the pixels do
         self.hooks = {
             "on_open": self._open, "on_step": self._step, "on_epoch": self.show, "on_save": self._keep,
             "on_log": self.log, "on_close": self.close,
@@ -80,18 +80,15 @@ class LiveTraining:
     def _progress(self, seconds: float) -> str:
         """Two bars, with what is left and until when."""
         done, total = self._at
-        steps = total // len(self._cost)
-        epoch, step = divmod(done - 1, steps)
-
-        def cost(at: int) -> float:
-            whole, rest = divmod(at, steps)
-            return sum(self._cost[:whole]) + rest / steps * self._cost[min(whole, len(self._cost) - 1)]
-
-        left = seconds / (cost(done) - cost(self._first)) * (cost(total) - cost(done))
+        epochs = self._config.schedule.epochs
+        epoch, step = divmod(done - 1, steps := total // epochs)
+        before, now, end = np.interp(np.array([self._first, done, total]) / steps, range(epochs + 1), self._cost)
+        left = seconds * (end - now) / (now - before)
         return (
-            f"{_bar(f'Epoch {epoch + 1} of {len(self._cost)}', step + 1, steps)}"
+            f"{_bar(f'Epoch {epoch + 1} of {epochs}', step + 1, steps)}"
             f"{_bar('All epochs', done, total)}about {duration(left)} left, until {_clock(left)}; "
             f"{(done - self._first) / seconds:.3g} steps/s; {peak_memory()}"
+            "<br><small>Was this page loaded again? Training goes on unseen: stop, and run this cell again.</small>"
         )
 
     def show(self, run: Run) -> None:
@@ -129,15 +126,12 @@ class LiveTraining:
     def close(self, run: Run) -> None:
         """Copy the run to the archive, when training ended with an error too, and leave a report in the place."""
         self._save(run)
-        results = run.read_results()
-        done, total = self._at
-        text = f"step {done} of {total}" if self._first >= 0 else "no step was needed"
+        results, text = run.read_results(), "no epoch is complete yet"
         if results:
-            best = results["best"]
-            text = f"{results['epochs']} of {len(self._cost)} epochs in {duration(60 * results['minutes'])}"
-            text += f"; the best is epoch {best['epoch']}: "
-            text += ", ".join(f"{task.brief} {task.scale * best[f'val_{task.key}']:.1f}{task.unit}"
-                              for task in TASKS.values() if best[f"val_{task.key}"] is not None)  # fmt: skip
+            text = f"{results['epochs']} of {self._config.schedule.epochs} epochs in "
+            text += (
+                f"{duration(60 * results['minutes'])}; the best: {describe_epoch(results['best'] | {'best': False})}"
+            )
         end = "Complete" if results.get("finished") else "Not complete (run this cell again to go on)"
         self._bars.update(HTML(f"<b>{end}</b>: {text}; ended at {_clock()}; {peak_memory()}"))
 
@@ -151,20 +145,10 @@ def watched_faces(history: list[dict], store: FaceStore) -> plots.Picture:
         history: of a run; epochs whose line does not tell of the faces are passed over.
         store: holds the faces.
     """
-    rows, told = watched(store), [row for row in history if "watched" in row]
-    images, captions, wrong = [], [], []
-    for at, row in enumerate(rows):
-        lines, trail = [], ""
-        for name, task in TASKS.items():
-            if not store.known(name)[row]:
-                continue
-            label = store.labels(name)[row : row + 1]
-            said = [np.asarray(epoch["watched"][name][at : at + 1]) for epoch in told]
-            scores = [float(task.scores(label, answer)[0]) for answer in said]
-            right = [score > 0 if task.classes else score <= _RIGHT for score in scores]
-            answer = task.classes[int(said[-1][0])] if task.classes else f"{said[-1][0]:.0f}"
-            lines.append(f"{task.describe(label[0])}: {answer} {'✓' if right[-1] else '✗'}")
-            trail = trail or "".join("✓" if hit else "✗" for hit in right[-10:])
+    told, images, captions, wrong = [row for row in history if "watched" in row], [], [], []
+    for at, row in enumerate(watched(store)):
+        lines = [f"{truth}: {answer} {'✓' if right else '✗'}" for truth, answer, right in told[-1]["watched"][at]]
+        trail = "".join("✓" if epoch["watched"][at][0][2] else "✗" for epoch in told[-10:])
         images.append(store.image(row))
         captions.append("\n".join([*lines, trail]))
         wrong.append(trail.endswith("✗"))
@@ -194,4 +178,4 @@ def _bar(title: str, done: int, total: int) -> str:
 def _clock(ahead: float = 0.0) -> str:
     """The time of day, in so many seconds; with the date where that is another day."""
     then = time.localtime(time.time() + ahead)
-    return time.strftime("%H:%M" if then.tm_yday == time.localtime().tm_yday else "%a %d %b %H:%M", then)
+    return time.strftime("%H:%M %Z" if then.tm_yday == time.localtime().tm_yday else "%a %d %b %H:%M %Z", then)
