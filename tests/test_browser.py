@@ -1,7 +1,7 @@
 """Notebook 04 in a real browser: the panel, a bad value, the estimate, training, a stop, run again, a reload.
 
-`make browser` runs it with both front ends; each one needs Playwright and Chromium, and the screenshots lie in
-``browser/`` of the folder that pytest keeps, or in BROWSER_SHOTS.
+``make browser`` runs it in both front ends. The pictures of the page lie in ``browser/`` of the folder that pytest
+keeps, or of BROWSER_SHOTS.
 """
 
 import importlib.util
@@ -11,7 +11,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,15 +20,17 @@ ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 OPTIONS = {
     "notebook": ["--NotebookApp.token=", "--NotebookApp.password="],
-    "jupyterlab": ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"],
-}
+    "jupyterlab": [
+        "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly",
+    ],
+}  # fmt: skip
 PYTHONS = {
-    "notebook": sys.executable,
-    "jupyterlab": os.environ.get("LAB_PYTHON", str(ROOT / ".venv-lab" / "bin" / "python")),
+    "notebook": Path(os.environ.get("NOTEBOOK_PYTHON", ROOT / ".venv-colab" / "bin" / "python")),
+    "jupyterlab": Path(os.environ.get("LAB_PYTHON", ROOT / ".venv-lab" / "bin" / "python")),
 }
 """Front end -> the Python whose environment has it: notebook 6 with ipywidgets 7, JupyterLab 4 with ipywidgets 8."""
 
-MINUTES = 5 * 60
+PATIENCE = 5 * 60
 """Seconds that anything may take here on a busy core."""
 
 
@@ -39,11 +40,10 @@ def missing(front_end: str) -> str:
         return "there is no Chromium; Debian's package is chromium"
     if importlib.util.find_spec("playwright") is None:
         return "Playwright is not installed; make browser does"
-    asked = subprocess.run([PYTHONS[front_end], "-c", f"import {front_end}"], capture_output=True, check=False) if (
-        Path(PYTHONS[front_end]).exists()) else None  # fmt: skip
-    return (
-        "" if asked and not asked.returncode else f"{PYTHONS[front_end]} has no {front_end}; make browser installs it"
-    )
+    python = PYTHONS[front_end]
+    if python.exists() and not subprocess.run([python, "-c", f"import {front_end}"], capture_output=True).returncode:
+        return ""
+    return f"{python} has no {front_end}; make browser installs it"
 
 
 class Browser:
@@ -59,7 +59,7 @@ class Browser:
         ready = f"{book}?.content?.widgets?.length > 5 && {book}.sessionContext.session?.kernel"
         if not self._lab:
             ready = "window.Jupyter?.notebook?.kernel?.is_connected()"
-        self.page.wait_for_function(ready, timeout=1000 * MINUTES)
+        self.page.wait_for_function(ready, timeout=1000 * PATIENCE)
         time.sleep(3)
 
     def _book(self, lab: str, notebook: str):
@@ -96,7 +96,7 @@ class Browser:
 
     def wait(self, condition, shot: str) -> None:
         """Wait until something holds, then take a picture of the page."""
-        end = time.monotonic() + MINUTES
+        end = time.monotonic() + PATIENCE
         while not (held := condition()) and time.monotonic() < end:
             time.sleep(0.5)
         self.page.screenshot(path=self._shots / f"{shot}.png")
@@ -142,7 +142,7 @@ def browser(request, store, tmp_path):
             [*command, "--port", str(port)], cwd=tmp_path, env=environment, stdout=log, stderr=log
         )
     try:
-        for _ in range(MINUTES):
+        for _ in range(PATIENCE):
             with socket.socket() as asked:
                 if asked.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -150,7 +150,7 @@ def browser(request, store, tmp_path):
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = chromium.new_page(viewport={"width": 1300, "height": 1700})
-            page.set_default_timeout(1000 * MINUTES)
+            page.set_default_timeout(1000 * PATIENCE)
             page.on("dialog", lambda dialog: dialog.accept())
             page.route(re.compile(r"^https?://(?!127)"), lambda route: route.abort())  # what the front end would fetch
             yield Browser(
