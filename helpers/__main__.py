@@ -252,8 +252,8 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone must not end the work at a "≥"
             stream.reconfigure(errors="backslashreplace")
     args, unknown = (parser := _parser()).parse_known_args(arguments)
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], [f"--{name}" for name in {**TrainConfig.knobs(), **PACKING}], n=1)
+    if unknown:  # the steps have few options besides training's
+        near = difflib.get_close_matches(unknown[0], [f"--{name}" for name in TrainConfig.knobs()], n=1)
         parser.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else ""))
     try:
         args.work(args, open_workspace(use_drive=False))

@@ -37,8 +37,8 @@ store = FaceStore.open(workspace.faces(FACES))
 # The first line says what will be trained and in what that differs from the recipe; a value that cannot be used is
 # marked beside its box, and the others count. What you change is still there when you run the cell again. A run that
 # is already there goes on with the config it was started with: only `workers` and `max_minutes` may change, and for
-# anything else a button goes on from its best epoch under a new name. Save writes the file that the command line reads
-# by `--config`. Without a click the values stay as they are, so Run all works.
+# anything else a button goes on from its best epoch under a new name. Save writes a file for
+# `python -m helpers train --config config.json`. Without a click the values stay as they are, so Run all works.
 
 # %%
 from helpers.session.runtime import fitted_to
@@ -139,5 +139,5 @@ if TENSORBOARD:
 #
 # How long it will take; two bars, for the epoch and for all of them, with the time of the end; six curves with a dashed
 # line at the best epoch; eight faces, more and more of them read right; the log, with one line per epoch (with the
-# GPU's temperature, and whether heat slows it down); the last epochs and all runs as tables. `results.json` and `train.log` in the run's folder hold the same for
-# later.
+# GPU's temperature, and whether heat slows it down); the last epochs and all runs as tables. `results.json` and
+# `train.log` in the run's folder hold the same for later.
