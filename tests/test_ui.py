@@ -1,5 +1,6 @@
 """The panel edits the config, never holds an invalid one, and needs no click; the live view is rebuilt from files."""
 
+import html
 import json
 from types import SimpleNamespace
 
@@ -40,7 +41,7 @@ def test_every_widget_is_labelled_and_explained_from_the_config_s_own_fields(pan
     assert len(TrainConfig.knobs(first=True)) == 6 and set(made.inputs) == set(SHOWN)
     for name, box in made.inputs.items():
         about = SHOWN[name].metadata
-        assert box.description == about["label"] and about["help"][:20] in made.notes[name].value
+        assert box.description == about["label"] and html.escape(about["help"]) in made.notes[name].value
         if "choices" in about:
             assert tuple(box.options) == about["choices"]
 

@@ -125,7 +125,7 @@ class ConfigPanel(widgets.VBox):
             about = TrainConfig.knobs()[name].metadata
             box.disabled = there and "resumable" not in about
             if name not in self._refused:
-                box.value, self.notes[name].value = values[name], f"<small>{about['help']}</small>"
+                box.value, self.notes[name].value = values[name], f"<small>{html.escape(about['help'])}</small>"
         self._filling = False
         self.summary.value = self._describe(there, values)
         self.buttons["Go on under a new name"].disabled = not there
