@@ -3,7 +3,7 @@ PYTHON ?= python3
 PYTHON313 ?= $(firstword $(shell for p in python3.13 $$HOME/.pyenv/versions/3.13*/bin/python3.13; do \
 	$$p -c '' 2>/dev/null && echo $$p; done))
 
-.PHONY: demo test explore lint notebooks colab bench constraints clean
+.PHONY: demo test explore lint notebooks colab browser bench constraints clean
 
 demo: .venv/installed  ## draw faces, run notebooks 01 to 07, say what was reached and where it lies
 	.venv/bin/python -m tools.run_notebooks
@@ -28,6 +28,9 @@ notebooks: .venv/installed  ## build the notebooks, the guide and README's table
 colab: .venv-colab/installed  ## run the notebooks on Colab's Python version with Colab's library versions
 	.venv-colab/bin/python -m pytest tests/test_notebooks.py tests/test_session.py
 
+browser: .venv-lab/installed .venv-colab/installed  ## notebook 04 in Chromium, with notebook 6 and with JupyterLab 4
+	.venv-lab/bin/python -m pytest tests/test_browser.py
+
 bench: .venv/installed  ## measure loader, store, training and evaluation on drawn faces; FACES=<packed store> for others
 	.venv/bin/python -m benchmarks.loader $(if $(FACES),--faces $(FACES))
 	.venv/bin/python -m benchmarks.store $(if $(FACES),--faces $(FACES))
@@ -48,6 +51,14 @@ constraints: .venv/installed  ## pin what a new requirement needs; what is pinne
 	@[ -n "$(PYTHON313)" ] || { echo "make colab needs a python3.13; name one with PYTHON313=/path/to/python3.13"; exit 1; }
 	$(call install,.venv-colab,$(PYTHON313))
 
+# JupyterLab 4 and ipywidgets 8 before everything that .venv has.
+.venv-lab/installed: .venv/installed
+	.venv/bin/uv venv --clear --python .venv/bin/python .venv-lab
+	.venv/bin/uv pip install --python .venv-lab/bin/python "jupyterlab>=4,<5" "ipywidgets>=8,<9" ipykernel playwright
+	.venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$(.venv-lab/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/venv.pth
+	touch $@
+
 # Compiling the bytecode once saves it at the start of every notebook's kernel.
 define install
 	$(2) -m venv $(1)
@@ -57,4 +68,4 @@ define install
 endef
 
 clean:
-	rm -rf .venv .venv-colab workspace
+	rm -rf .venv .venv-colab .venv-lab workspace

@@ -1,6 +1,7 @@
 """The notebooks' steps from a command line: ``python -m helpers <step>``."""
 
 import argparse
+import difflib
 import io
 import os
 import sys
@@ -15,7 +16,7 @@ try:
 
     from helpers.config import RECIPES, SAMPLE_FACES, PackConfig, TrainConfig, decide
     from helpers.files import InputError, read_json, to_json, user_path, write_file
-    from helpers.session.progress import EpochBars, bar
+    from helpers.session.progress import bar
     from helpers.session.runtime import advice, fitted_to, inspect_machine, machine_table
     from helpers.session.workspace import Workspace, checked_name, open_workspace
 except KeyboardInterrupt:  # while the libraries are loaded, which takes a second
@@ -83,7 +84,7 @@ def train(args: argparse.Namespace, workspace: Workspace) -> None:
 
         print(estimate(config, store, folder, bar("Trying out")))
     hooks = {"on_open": log_to_tensorboard, "on_epoch": log_to_tensorboard} if args.tensorboard else {}
-    run = fit(config, store, folder, on_step=EpochBars(config.schedule.epochs), on_log=tqdm.write, **hooks)
+    run = fit(config, store, folder, on_step=bar("Training"), on_log=tqdm.write, **hooks)
     if run.writes and not run.history:
         print(f"The run {run.folder} has no complete epoch yet; run the same command again to go on.")
     elif run.writes:
@@ -118,8 +119,9 @@ def labels(args: argparse.Namespace, workspace: Workspace) -> None:
     run, store = Run.open(_run_folder(args, workspace)), _faces(args, workspace)
     run.check_store(store)
     folder, path = run.folder / "labels", run.folder / "suspicious_labels.csv"
-    bars = EpochBars(run.config.schedule.epochs)
-    found = suspicious_labels(store, answers_of_others(run.config, store, folder, on_step=bars, on_log=tqdm.write))
+    found = suspicious_labels(
+        store, answers_of_others(run.config, store, folder, on_step=bar("Training"), on_log=tqdm.write)
+    )
     write_labels(path, found)
     first = found.head(96)
     captions = [f"{row.label}?\nlooks {row.answered}" for row in first.itertuples()]
@@ -318,7 +320,10 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone must not end the work at a "≥"
             stream.reconfigure(errors="backslashreplace")
-    args = _parser().parse_args(arguments)
+    args, unknown = (parser := _parser()).parse_known_args(arguments)
+    if unknown:  # the steps have few options besides training's
+        near = difflib.get_close_matches(unknown[0], [f"--{name}" for name in TrainConfig.knobs()], n=1)
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else ""))
     try:
         return args.work(args, open_workspace(use_drive=False)) or 0
     except InputError as error:

@@ -45,9 +45,9 @@ def _knob(default, label: str, **about) -> Any:
     Args:
         label: of a form's box.
         about: ``low`` and ``high``, or ``choices`` with what else is taken, ``or_form`` (a regular expression) and
-            ``or_words``; ``log`` where the range spans decades; ``panel`` where notebook
-            04's panel shows it; ``resumable`` where it may change when a run goes on, since it decides how fast and
-            how long a run learns, not what; ``fitted`` where it is fitted to the GPU.
+            ``or_words``; ``panel`` names the group of notebook 04's panel that shows it, ``first`` one of those on
+            top; ``resumable`` where it may change when a run goes on, since it decides how fast and how long a run
+            learns, not what; ``fitted`` where it is fitted to the GPU.
     """
     return field(default=default, metadata={"label": label, **about})
 
@@ -122,22 +122,22 @@ class PackConfig(_Knobs):
 class ModelConfig(_Knobs):
     """The network."""
 
-    backbone: str = _knob("efficientnet_b2", "Backbone", panel=True)
+    backbone: str = _knob("efficientnet_b2", "Backbone", panel="what", first=True)
     """Name of a timm model; see timm.list_models()."""
-    weights: str = _knob("imagenet", "Start from", choices=("imagenet", "faces", "none"), panel=True,
+    weights: str = _knob("imagenet", "Start from", choices=("imagenet", "faces", "none"), panel="what", first=True,
                          or_form=r"run:.+|.+[./].+", or_words=("run:<name>", "or a file of weights"))  # fmt: skip
     """imagenet: pretrained weights, fetched once; faces: pretrained on VGGFace2, for non-commercial use only and for
     tf_efficientnet_b2; none: random weights; run:<name>: the best epoch of an earlier run; or a file of weights: of the
     backbone as timm reads it, which serves where no hub can be reached, or of a run (best.pt)."""
-    img_size: int = _knob(224, "Image size", low=32, high=512, panel=True)
+    img_size: int = _knob(224, "Image size", low=32, high=512, panel="what")
     """Pixels a side that the network sees."""
-    age_head: str = _knob("number", "Age head", choices=("number", "distribution"))
+    age_head: str = _knob("number", "Age head", choices=("number", "distribution"), panel="what")
     """number: one regressed number; distribution: a probability for each year, and their expectation."""
     dropout_in: float = _knob(0.5, "Dropout before the heads", low=0.0, high=0.95)
     """Share of features dropped."""
     dropout_hidden: float = _knob(0.4, "Dropout inside the heads", low=0.0, high=0.95)
     """Share of hidden units dropped."""
-    flip_test: bool = _knob(False, "Mirror when answering", panel=True)
+    flip_test: bool = _knob(False, "Mirror when answering", panel="what")
     """Answer with the mean over a face and its mirror image; takes twice the time."""
 
 
@@ -146,9 +146,9 @@ class ModelConfig(_Knobs):
 class DataConfig(_Knobs):
     """How faces are loaded."""
 
-    batch_size: int = _knob(64, "Batch size", low=2, high=4096, panel=True, fitted=True)
+    batch_size: int = _knob(64, "Batch size", low=2, high=4096, panel="how long", first=True, fitted=True)
     """Faces per step. Halve it when memory runs out."""
-    workers: int = _knob(2, "Loader processes", low=0, high=64, resumable=True)
+    workers: int = _knob(2, "Loader processes", low=0, high=64, resumable=True, panel="how long")
     """0 loads in the training process itself."""
 
 
@@ -157,16 +157,16 @@ class DataConfig(_Knobs):
 class ScheduleConfig(_Knobs):
     """How long it learns, and what changes meanwhile."""
 
-    epochs: int = _knob(100, "Epochs", low=1, high=1000, panel=True)
+    epochs: int = _knob(100, "Epochs", low=1, high=1000, panel="how long", first=True)
     """At most this many passes over the training rows."""
-    first_size: float = _knob(1.0, "First image size", low=0.25, high=1.0, panel=True)
+    first_size: float = _knob(1.0, "First image size", low=0.25, high=1.0, panel="how long")
     """Training begins with this share of the image size (64 pixels at least) and grows to all of it by two thirds of
     the epochs: early epochs are shorter. 1: the whole size throughout."""
     head_epochs: int = _knob(0, "Heads alone", low=0, high=100)
     """Epochs at the start in which a pretrained backbone stays as it is."""
-    schedule: str = _knob("restarts", "Schedule", choices=("cosine", "restarts"), panel=True)
+    schedule: str = _knob("restarts", "Schedule", choices=("cosine", "restarts"), panel="learning")
     """cosine: the learning rate falls once, over all epochs; restarts: it starts again after each cycle."""
-    warmup: float = _knob(0.0, "Warm-up", low=0.0, high=20.0)
+    warmup: float = _knob(0.0, "Warm-up", low=0.0, high=20.0, panel="learning")
     """Epochs in which the learning rate rises to its full value."""
     t_0: int = _knob(10, "First cycle", low=1, high=1000)
     """Epochs until the first warm restart."""
@@ -179,17 +179,17 @@ class ScheduleConfig(_Knobs):
 class OptimiserConfig(_Knobs):
     """AdamW, and the average of its weights."""
 
-    lr: float = _knob(1e-4, "Learning rate", low=1e-6, high=0.1, log=True, panel=True)
+    lr: float = _knob(1e-4, "Learning rate", low=1e-6, high=0.1, panel="learning", first=True)
     """AdamW's peak step size."""
-    backbone_lr: float = _knob(1.0, "Rate of the backbone", low=0.0, high=1.0, panel=True)
+    backbone_lr: float = _knob(1.0, "Rate of the backbone", low=0.0, high=1.0, panel="learning")
     """Its learning rate as a share of the heads'; about a tenth suits pretrained weights."""
     layer_decay: float = _knob(1.0, "Layer decay", low=0.5, high=1.0)
     """Each layer of the backbone learns by this factor slower than the one above it; for pretrained weights."""
-    weight_decay: float = _knob(1e-4, "Weight decay", low=0.0, high=1.0, panel=True)
+    weight_decay: float = _knob(1e-4, "Weight decay", low=0.0, high=1.0, panel="learning")
     """AdamW's decoupled weight decay, on all but biases and normalisation."""
     clip_norm: float = _knob(1.0, "Gradient clipping", low=0.01, high=100.0)
     """Largest norm of the whole gradient."""
-    ema: float = _knob(0.0, "Averaged weights", low=0.0, high=0.99999, panel=True)
+    ema: float = _knob(0.0, "Averaged weights", low=0.0, high=0.99999, panel="learning")
     """Decay of a moving average of the weights, which is what is measured and kept; 0: the weights themselves."""
 
 
@@ -203,9 +203,9 @@ class LossConfig(_Knobs):
     """Constant factor of the focal loss."""
     focal_gamma: float = _knob(2.0, "Focal gamma", low=0.0, high=10.0)
     """How strongly easy faces are played down."""
-    label_smoothing: float = _knob(0.1, "Label smoothing", low=0.0, high=0.9, panel=True)
+    label_smoothing: float = _knob(0.1, "Label smoothing", low=0.0, high=0.9, panel="learning")
     """Share of the target spread evenly."""
-    class_weights: float = _knob(0.0, "Class weights", low=0.0, high=1.0, panel=True)
+    class_weights: float = _knob(0.0, "Class weights", low=0.0, high=1.0, panel="learning")
     """0: every face counts the same in the emotion loss; 1: every emotion does, however rare; 0.5: between them."""
 
     def weight(self, task: str) -> float:
@@ -218,11 +218,11 @@ class LossConfig(_Knobs):
 class AugmentationConfig(_Knobs):
     """What is done to faces before the network sees them."""
 
-    augment: float = _knob(1.0, "Augmentation", low=0.0, high=2.0, panel=True)
+    augment: float = _knob(1.0, "Augmentation", low=0.0, high=2.0, panel="augmentation", first=True)
     """Strength of all techniques; 0 switches them off."""
-    augment_without: str = _knob("", "Without")
+    augment_without: str = _knob("", "Without", panel="augmentation")
     """Techniques to leave out, separated by commas; notebook 03 shows and names them all."""
-    mix_probability: float = _knob(0.5, "Mixup/CutMix", low=0.0, high=1.0, panel=True)
+    mix_probability: float = _knob(0.5, "Mixup/CutMix", low=0.0, high=1.0, panel="augmentation")
     """Share of steps whose faces are mixed."""
     mix_ramp: int = _knob(0, "Rise of the mixing", low=0, high=1000)
     """Epochs until Mixup and CutMix are as frequent as asked for."""
@@ -235,19 +235,21 @@ class AugmentationConfig(_Knobs):
 class RunConfig(_Knobs):
     """When it stops, which epoch is kept, and how it computes."""
 
-    max_minutes: float = _knob(0.0, "Minutes at most", low=0.0, high=1e5, panel=True, resumable=True)
+    max_minutes: float = _knob(0.0, "Minutes at most", low=0.0, high=1e5, panel="how long", resumable=True)
     """Stop cleanly after this many minutes; start again to go on. 0: no limit."""
-    patience: int = _knob(15, "Patience", low=1, high=1000, panel=True)
+    patience: int = _knob(15, "Patience", low=1, high=1000, panel="how long")
     """Epochs without improvement before training stops."""
     min_delta: float = _knob(0.001, "Least improvement", low=0.0, high=1.0)
     """A smaller gain does not count as one."""
-    select_by: str = _knob("emotion_accuracy", "Best by", choices=(*(task.key for task in TASKS.values()), "loss"))
+    select_by: str = _knob(
+        "emotion_accuracy", "Best by", choices=(*(task.key for task in TASKS.values()), "loss"), panel="more"
+    )
     """Validation measure that chooses the best checkpoint; ties go to the lower loss."""
-    precision: str = _knob("auto", "Precision", choices=("auto", "float32", "float16", "bfloat16"))
+    precision: str = _knob("auto", "Precision", choices=("auto", "float32", "float16", "bfloat16"), panel="more")
     """auto: bfloat16 on GPUs that have it, float16 with loss scaling on others such as a T4, float32 on a CPU."""
-    compile: str = _knob("auto", "Compile", choices=("auto", "on", "off"))
+    compile: str = _knob("auto", "Compile", choices=("auto", "on", "off"), panel="more")
     """torch.compile: takes minutes at first and makes each step shorter. auto: on GPUs from Ampere on."""
-    seed: int = _knob(42, "Seed", low=0, high=2**31 - 1, panel=True)
+    seed: int = _knob(42, "Seed", low=0, high=2**31 - 1, panel="more")
     """Every random draw is a function of it and the step."""
 
 
@@ -288,7 +290,7 @@ class TrainConfig:
         for name in values:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known fields are {', '.join(known)}."
+                hint = f"did you mean {near[0]!r}?" if near else "python -m helpers train --help lists those there are."
                 raise InputError(f"The config has an unknown field {name!r}; {hint}")
         sections = {section.name: getattr(self, section.name) for section in fields(self)}
         for section, part in sections.items():
@@ -368,9 +370,26 @@ _FOR_GPUS = ("seed", "production", "quick")
 """Recipes whose knobs are fitted to the GPU."""
 
 
+def earlier_runs(changes: Mapping[str, Any]) -> list[str]:
+    """The names of runs that changed weights start from.
+
+    Raises:
+        InputError: the changes are no dict of knobs.
+    """
+    if not isinstance(changes, Mapping) or not all(isinstance(name, str) for name in changes):
+        raise InputError(f"CHANGES is {changes!r}, but it takes a dict of knobs, such as {{'epochs': 20}}.")
+    weights = str(changes.get("weights", ""))
+    return [weights.removeprefix(FROM_RUN)] if start_of(weights) == "run" else []
+
+
 def recipe(name: str, **changes) -> TrainConfig:
     """A recipe by its name, with some knobs changed, on no machine in particular; see :func:`decide`."""
     return decide(name, changes)
+
+
+def recipe_named(name: str, fitted: Mapping[str, Any] | None) -> str:
+    """What ``auto`` stands for where ``fitted`` says what fits the GPU, or that there is none; or the name itself."""
+    return ("production" if fitted else "small") if name == "auto" else name
 
 
 def decide(
@@ -398,11 +417,10 @@ def decide(
     Raises:
         InputError: there is no such recipe, or a changed knob is unknown or out of range.
     """
+    earlier_runs(changes)
     if existing and name in (None, "auto"):
         return existing.replace(**changes)
-    name = name or "production"
-    if name == "auto":
-        name = "production" if fitted else "small"
+    name = "production" if name is None else recipe_named(name, fitted)
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}; choose one of: {', '.join(RECIPES)}.")
     base, suited = RECIPES[name], dict[str, Any]()

@@ -160,8 +160,13 @@ def reliability(bins: list[dict], kept: np.ndarray, accuracy: np.ndarray, title:
 
 
 @_styled
-def curves(history: list[dict], title: str = "Training") -> Picture:
-    """Losses, each task's measure, the gap and the learning rate by epoch; the best epoch is marked."""
+def curves(history: list[dict], title: str = "Training", epochs: int = 0) -> Picture:
+    """Losses, each task's measure, the gap and the learning rate by epoch; the best epoch is marked.
+
+    Args:
+        history: a line for each epoch.
+        epochs: where the axis ends at least, such as the planned last epoch.
+    """
     columns = -(-(len(TASKS) + 3) // 2)
     figure, axes = _figure(2, columns, 13 * columns / 3, 6.4, title)
     both, gap = {"train_": TRAIN, "val_": VALIDATION}, CRITERIA["gap"]
@@ -176,16 +181,18 @@ def curves(history: list[dict], title: str = "Training") -> Picture:
     )
     panels.append(("Learning rate", "lr", {"": "black"}, 1.0, None))
     best = max((row["epoch"] for row in history if row["best"]), default=None)
+    done = [row["epoch"] for row in history]
     for axis, (text, key, colours, factor, aim) in zip(axes, panels, strict=False):
-        epochs = [row["epoch"] for row in history]
         for before, colour in colours.items():
             values = factor * np.array([row[before + key] for row in history], float)  # what is not known becomes NaN
-            axis.plot(epochs, values, color=colour, marker="o", markersize=3)
-            told = {epochs.index(best), len(epochs) - 1} if best is not None and before != "train_" else set()
+            axis.plot(done, values, color=colour, marker="o", markersize=3)
+            told = {done.index(best), len(done) - 1} if best is not None and before != "train_" else set()
             for at in told:
-                axis.annotate(f"{values[at]:.3g}", (epochs[at], values[at]), fontsize=8, color=colour,
+                axis.annotate(f"{values[at]:.3g}", (done[at], values[at]), fontsize=8, color=colour,
                               textcoords="offset points", xytext=(0, 5), ha="center")  # fmt: skip
         axis.set_title(text)
+        last = max(epochs, *done[-1:], 2)
+        axis.set_xlim(1 - 0.04 * last, 1.04 * last)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if aim is not None:
             axis.axhline(aim, color="grey", linestyle=":")
@@ -212,6 +219,19 @@ def curves_of_runs(histories: dict[str, list[dict]], title: str = "Validation, r
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("epoch", fontsize="medium")
     axes[0].legend()
+    return figure
+
+
+@_styled
+def rates(rates: np.ndarray, losses: list[float], smooth: np.ndarray, suggestion: float | None) -> Picture:
+    """A learning-rate range test: the loss against the rate, as it was and smoothed, with the rate it suggests."""
+    figure, (axis,) = _figure(1, 1, 7, 3.6, "Learning-rate finder")
+    axis.plot(rates, losses, color=TRAIN, alpha=0.35, label="loss of each step")
+    axis.plot(rates, smooth, color=TRAIN, label="smoothed")
+    if suggestion:
+        axis.axvline(suggestion, color=GAP, linestyle="--", label=f"suggestion: {suggestion:g}")
+    axis.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0.8 * smooth.min(), 1.5 * smooth[0]))
+    axis.legend()
     return figure
 
 

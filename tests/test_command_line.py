@@ -202,6 +202,15 @@ def test_wrong_knobs_are_one_sentence_and_leave_no_run(workspace, paths_file, ca
 
 
 @pytest.mark.parametrize(
+    ("option", "words"), [("--epocs", "--epocs 3; did you mean --epochs?"), ("--zebra", "--zebra 3\n")]
+)
+def test_an_option_that_there_is_not_is_named_with_the_nearest_that_there_is(capsys, option, words):
+    with pytest.raises(SystemExit):
+        main(["train", option, "3"])
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("content", "words"),
     [
         ('{"epoch": 3}', "unknown field 'epoch'; did you mean 'epochs'?"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers.config import recipe
+from helpers.files import InputError
 from helpers.runs.checkpoints import load_checkpoint
 from helpers.runs.run import Run
 from helpers.training import estimate as estimate_module
@@ -64,3 +65,15 @@ def test_a_run_that_has_ended_by_its_patience_is_complete_and_one_that_has_not_i
     config = tiny_config.replace(epochs=6, max_minutes=0.0001)
     folder = fit(config, store, tmp_path / "other").folder
     assert not Run.open(folder).finished and estimate(config, store, folder).startswith("5 epochs will take about")
+
+
+def test_the_estimate_refuses_what_training_then_refuses_in_the_same_words(store, trained, tmp_path):
+    # Incident: more epochs for a finished run were estimated, and then refused.
+    more = trained.config.replace(epochs=9)
+    said = []
+    for ask in (estimate, fit):
+        with pytest.raises(InputError, match=r"started with another config \(epochs 2 -> 9\)") as error:
+            ask(more, store, trained.folder)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+    assert estimate(trained.config.replace(workers=1), store, trained.folder) == "The run is complete."

@@ -19,7 +19,8 @@ from drawn_faces.face import draw_face
 from helpers.__main__ import main
 from helpers.export import page as page_module
 from helpers.export.graph import EXPORTS, export_graph, open_session
-from helpers.export.page import DETECTOR, open_page, write_page
+from helpers.export.page import open_page, write_page
+from helpers.export.predictor import DETECTOR
 from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.tasks import TASKS

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.config import STARTS, recipe
+from helpers.config import RECIPES, STARTS, recipe
 from helpers.training.loop import train_step
 from helpers.training.model import create_model
 from helpers.training.schedule import make_optimizer, make_rates, mixing_at, size_at
@@ -40,6 +40,17 @@ def test_the_cosine_rises_in_the_warm_up_and_falls_once_to_nothing():
         falling = lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / (40 - warm)))
         assert rate == pytest.approx(rising if step < warm else falling, rel=1e-6)
     assert max(heads) == lr and heads[-1] < lr / 100
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES.keys() - {"seed"}))
+@pytest.mark.parametrize("epochs", [1, 3, 20])
+def test_the_schedule_of_every_recipe_but_seed_ends_with_its_epochs_however_many(name, epochs):
+    # Incident: fewer epochs left the first cycle as it was, so the rate ended in mid-cycle.
+    config = recipe(name, epochs=epochs, weights="none", backbone="test_resnet", img_size=32)
+    _, found = rates_of(config, steps=20)
+    rates = [step[-1] for step in found]
+    peak = rates.index(max(rates))
+    assert rates[-1] < 0.02 * max(rates) and rates[peak:] == sorted(rates[peak:], reverse=True)
 
 
 def test_a_pretrained_backbone_learns_more_slowly_the_deeper_a_layer_lies():

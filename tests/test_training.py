@@ -390,6 +390,31 @@ def test_each_line_of_the_log_is_also_handed_out(store, tiny_config, tmp_path):
     assert lines[0].startswith("start with step 0") and lines[1].startswith("epoch 1")
 
 
+def measured(gap, faces, validation=0.5):
+    """An epoch with a gap in points, on so many training and validation faces."""
+    counts = {"train_faces": faces, "val_faces": faces, "val_emotion_accuracy": validation}
+    return counts | {"gap": None if gap is None else gap / 100, "train_emotion_accuracy": validation + (gap or 0) / 100}
+
+
+@pytest.mark.parametrize(
+    ("faces", "validation", "gap", "told"),
+    [
+        (43, 0.2, 15, False),  # epoch 1 of 43 faces: the interval reaches below the bound
+        (43, 0.5, 25, False),
+        (43, 0.4, 55, True),
+        (5000, 0.5, 11, False),
+        (5000, 0.5, 15, True),
+        (5000, 0.14, 60, False),  # what validation knows may be chance
+    ],
+)
+def test_learning_by_heart_is_told_only_where_the_faces_suffice_to_know_it(faces, validation, gap, told):
+    # Incident: "begins to learn by heart" in the first epoch on 43 faces.
+    said = gap_advice([measured(gap, faces, validation)], recipe("production"))
+    assert ("by heart" in said) == told
+    older = {"gap": gap / 100, "train_emotion_accuracy": validation + gap / 100, "val_emotion_accuracy": validation}
+    assert gap_advice([older], recipe("production")) == "", "epochs of an older version do not tell of how many faces"
+
+
 @pytest.mark.parametrize(
     ("gaps", "words"),
     [
@@ -404,7 +429,7 @@ def test_each_line_of_the_log_is_also_handed_out(store, tiny_config, tmp_path):
     ],
 )
 def test_a_gap_that_passes_ten_or_twenty_points_is_told_once_with_what_to_change(gaps, words):
-    history = [{"gap": None if gap is None else gap / 100} for gap in gaps]
+    history = [measured(gap, faces=10**6) for gap in gaps]
     said = gap_advice(history, recipe("production"))
     assert (words in said and "augment (now 0.5)" in said) if words else said == ""
 

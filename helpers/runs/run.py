@@ -63,10 +63,7 @@ class Run:
         Raises:
             InputError: the folder was started with another config or other faces.
         """
-        if cls.exists(folder):
-            run = cls.open(folder)
-            run._check_same(config, store)
-            run.config = config
+        if run := cls.resumed(folder, config, store):
             return run
         libraries = {name: version(name) for name in ("torch", "timm", "albumentations", "numpy")}
         manifest = {"format": FORMAT, "store": store.identity, "drawn": store.drawn, "libraries": libraries}
@@ -76,6 +73,27 @@ class Run:
         # Last, since its presence is what makes the folder a run.
         write_json(folder / "manifest.json", manifest)
         return cls(folder, config, manifest)
+
+    @classmethod
+    def resumed(cls, folder: Path, config: TrainConfig, store: FaceStore) -> Run | None:
+        """The run in ``folder`` as training goes on with it; None where there is none.
+
+        Raises:
+            InputError: it was started with another config or other faces.
+        """
+        if not cls.exists(folder):
+            return None
+        run = cls.open(folder)
+        wanted, mine = config.flat(), _fixed(run.config)
+        changed = [f"{name} {value!r} -> {wanted[name]!r}" for name, value in mine.items() if value != wanted[name]]
+        if changed:
+            raise InputError(
+                f"The run {folder.name!r} was started with another config ({'; '.join(changed)}); set it back to go on "
+                "with it, or start a run under another name."
+            )
+        run.check_store(store)
+        run.config = config
+        return run
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -282,16 +300,6 @@ class Run:
                 f"The run {self.folder.name!r} was trained on other faces (store {self.manifest['store']}) than "
                 f"{store.folder} holds (store {store.identity}); open those, or start a run under another name."
             )
-
-    def _check_same(self, config: TrainConfig, store: FaceStore) -> None:
-        wanted, mine = config.flat(), _fixed(self.config)
-        changed = [f"{name} {value!r} -> {wanted[name]!r}" for name, value in mine.items() if value != wanted[name]]
-        if changed:
-            raise InputError(
-                f"The run {self.folder.name!r} was started with another config ({'; '.join(changed)}); set it back to "
-                f"go on with it, or start a run under another name."
-            )
-        self.check_store(store)
 
 
 def _fixed(config: TrainConfig) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +16,11 @@ from helpers.data.workers import loading
 from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.session.gpu import read_gpus, units_per_hour
-from helpers.session.progress import Progress, silent
+from helpers.session.progress import Progress, duration, silent
 from helpers.session.runtime import place
 from helpers.training.loop import train_step
 from helpers.training.predict import predict
-from helpers.training.processes import computing_with, cpu_threads
+from helpers.training.processes import begin_peak_memory, computing_with, cpu_threads, peak_memory
 from helpers.training.schedule import size_at
 from helpers.training.session import check
 from helpers.training.state import Training, build
@@ -45,6 +46,7 @@ class Estimate:
         seconds_per_step: size of face -> seconds.
         seconds_between: seconds for measuring after each epoch.
         gpu: name of the GPU, or nothing.
+        memory: the most that was used, in words.
     """
 
     config: TrainConfig
@@ -52,6 +54,7 @@ class Estimate:
     seconds_per_step: dict[int, float]
     seconds_between: float
     gpu: str = ""
+    memory: str = ""
 
     def seconds(self, first_epoch: int = 0, epochs: int | None = None) -> float:
         """Seconds from an epoch, counted from 0, to the last one of the config, or of as many ``epochs``."""
@@ -68,10 +71,8 @@ class Estimate:
         epochs = self.config.schedule.epochs
         minutes = self.seconds(first_epoch) / 60
         speed = self.config.data.batch_size / (self.seconds() / epochs / self.steps)
-        long = f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
-        text = (
-            f"{epochs - first_epoch} epochs will take about {long} at most ({speed:,.0f} faces/s, measuring included)"
-        )
+        text = f"{epochs - first_epoch} epochs will take about {duration(60 * minutes)} at most "
+        text += f"({speed:,.0f} faces/s, measuring included){f', with {self.memory}' if self.memory else ''}"
         if place() == "colab" and (units := units_per_hour(self.gpu)):
             text += f", about {minutes / 60 * units:.1f} compute units"
         return f"{text}; early stopping may end it sooner."
@@ -81,12 +82,12 @@ def estimate(config: TrainConfig, store: FaceStore, folder: Path, progress: Prog
     """What is left of the run in ``folder``, which need not be there, in a sentence.
 
     Raises:
-        InputError: the network cannot be built.
+        InputError: training would refuse it, for the config, the faces or the run that is there.
     """
-    reached: dict = {}
-    if Run.exists(folder):
-        with suppress(InputError):  # where it is damaged, training writes it anew
-            reached = Run.open(folder).read_results()
+    run, reached = Run.resumed(folder, config, store), dict[str, Any]()
+    if run:
+        with suppress(InputError):  # where they are damaged, training writes them anew
+            reached = run.read_results()
     if reached.get("finished"):
         return "The run is complete."
     found = probe(config, store, progress).describe(reached.get("epochs", 0))
@@ -102,6 +103,7 @@ def probe(config: TrainConfig, store: FaceStore, progress: Progress = silent) ->
     """
     check(config, store)
     training = build(config, store, fetch_weights=False)
+    begin_peak_memory()
     sizes = sorted({training.size_of(epoch) for epoch in range(config.schedule.epochs)})
     seconds, each = {}, _WARM_UP + STEPS
     with computing_with(cpu_threads(training.device)), loading():
@@ -118,7 +120,9 @@ def probe(config: TrainConfig, store: FaceStore, progress: Progress = silent) ->
             seconds[size] = _usual(np.diff(times))
         between = _measuring(training)
     progress(len(sizes) * each, len(sizes) * each)
-    return Estimate(config, training.faces.steps, seconds, between, next((gpu.name for gpu in read_gpus()), ""))
+    return Estimate(
+        config, training.faces.steps, seconds, between, next((gpu.name for gpu in read_gpus()), ""), peak_memory()
+    )
 
 
 def _usual(steps: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from helpers.runs.run import Run
 from helpers.tasks import TASKS
 from helpers.training.fallbacks import cut_when_out_of_memory, parts_of, uncompile_where_it_fails
 from helpers.training.mixing import mix
-from helpers.training.predict import predict
+from helpers.training.predict import predict, watched
 from helpers.training.processes import agreed
 from helpers.training.schedule import mixing_at
 from helpers.training.session import training_session
@@ -86,6 +86,7 @@ def validate(training: Training) -> dict:
     training.loss_sums.copy_(training.accelerator.reduce(training.loss_sums, "sum"))
     if training.accelerator.is_main_process:
         row |= training.objective.means("train", training.loss_sums)
+        judged = TASKS[CRITERIA["gap"].task]
         for name, rows in (("train", faces.sample), ("val", faces.validation)):
             predictions = predict(training.measured, faces.store, rows, workers=config.data.workers)
             row |= {f"{name}_{measure}": value for measure, value in predictions.point_measures().items()}
@@ -93,8 +94,9 @@ def validate(training: Training) -> dict:
                 labels = [(1.0, predictions.labels)]
                 losses = training.objective.sums(predictions.outputs, labels)
                 row |= training.objective.means(name, training.objective.stacked(losses))
-        judged = TASKS[CRITERIA["gap"].task].key
-        pair = row[f"train_{judged}"], row[f"val_{judged}"]
+                row["watched"] = predictions.told(watched(faces.store))
+            row[f"{name}_faces"] = int(faces.store.known(judged.name)[rows].sum())
+        pair = row[f"train_{judged.key}"], row[f"val_{judged.key}"]
         row |= {"gap": None if None in pair else pair[0] - pair[1]}
         rate, size = training.optimizer.param_groups[-1]["lr"], training.size_of(training.epoch - 1)
         row |= {"step": training.step, "lr": rate, "size": size}

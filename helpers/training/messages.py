@@ -3,6 +3,7 @@
 import torch
 
 from helpers.config import CRITERIA, TrainConfig
+from helpers.metrics import difference, proportion
 from helpers.tasks import TASKS
 from helpers.training.model import parameter_counts
 from helpers.training.state import Training
@@ -45,16 +46,19 @@ def describe_epoch(row: dict) -> str:
 def gap_advice(history: list[dict], config: TrainConfig) -> str:
     """What to change, in a sentence, where the gap has passed its bound or twice that in the last epoch; else nothing.
 
+    It has passed a bound where its whole interval lies above it and validation is better than chance.
+
     Args:
         history: of the run; what has been said of an earlier epoch is not said again.
     """
     bound, augmentation = CRITERIA["gap"].bound, config.augmentation
-    *before, points = [100 * (row["gap"] or 0.0) for row in history]
-    if points <= bound or any(points <= 2 * bound or earlier > 2 * bound for earlier in before if earlier > bound):
+    *before, passed = [sum(_sure_gap(row) > times * bound for times in (1, 2)) for row in history]
+    if passed <= max(before, default=0):
         return ""
+    points = 100 * history[-1]["gap"]
     raised = f"augment (now {augmentation.augment:g}), mix_probability ({augmentation.mix_probability:g}) or "
     raised += f"dropout_in ({config.model.dropout_in:g})"
-    if points <= 2 * bound:
+    if passed == 1:
         return (
             f"the gap is {points:.0f} points: the network begins to learn its training faces by heart; in the next run "
             f"raise {raised}"
@@ -64,3 +68,16 @@ def gap_advice(history: list[dict], config: TrainConfig) -> str:
         f"best epoch is kept, and start a run with more {raised}, a higher weight_decay (now "
         f"{config.optimiser.weight_decay:g}), a smaller backbone, or more data"
     )
+
+
+def _sure_gap(row: dict) -> float:
+    """The lower bound of an epoch's gap in points, on its counts of faces; 0 where validation may be chance alone."""
+    task = TASKS[CRITERIA["gap"].task]
+    if row["gap"] is None:
+        return 0.0
+    training, validation = (
+        proportion(round(row[f"{split}_{task.key}"] * n), n)
+        for split in ("train", "val")
+        for n in [row.get(f"{split}_faces", 0)]  # which epochs of an older version do not tell
+    )
+    return 100 * difference(training, validation)["low"] if validation["low"] > 1 / len(task.classes) else 0.0

@@ -27,6 +27,19 @@ def load_best(run: Run) -> FaceModel:
     return model.eval()
 
 
+WATCHED = 8
+"""Validation faces whose answers stand in the history, so that one can see them turn from wrong to right."""
+
+
+def watched(store: FaceStore) -> np.ndarray:
+    """The rows of those faces, chosen by the pixels' hash; faces with a label of the first task before others."""
+    rows = store.fixed_sample("validation", WATCHED)
+    return rows[np.argsort(~store.known(next(iter(TASKS)))[rows], kind="stable")][:WATCHED]
+
+
+CLOSE = 5.0
+"""Years off that still count as right."""
+
 BATCH_SIZE = 128
 """Faces that are looked at together."""
 
@@ -52,6 +65,22 @@ class Predictions:
         labels = self.labels[task].numpy()
         known = TASKS[task].known(labels)
         return labels[known], TASKS[task].decisions(self.answers[task])[known]
+
+    def told(self, rows: np.ndarray) -> list[list[tuple[str, str, bool]]]:
+        """For each of some rows and each label that it carries: the truth, the answer, and whether that is right.
+
+        An age is right within five years, as in the field's cumulative score.
+        """
+        faces: list[list[tuple[str, str, bool]]] = [[] for _ in rows]
+        at = np.argmax(self.rows == rows[:, None], axis=1)
+        for name, task in TASKS.items():
+            labels, said = self.labels[name].numpy()[at], task.decisions(self.answers[name][at])
+            for number in np.flatnonzero(task.known(labels)):
+                answer = task.classes[said[number]] if task.classes else f"{said[number]:.0f}"
+                score = task.scores(labels[number : number + 1], said[number : number + 1])[0]
+                right = bool(score if task.classes else score <= CLOSE)
+                faces[number].append((task.describe(labels[number]), answer, right))
+        return faces
 
     def point_measures(self) -> dict[str, float | None]:
         """Each task's first measure over the rows that carry its label; None where none does."""

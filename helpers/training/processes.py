@@ -1,12 +1,15 @@
 """Several processes that train together, and the threads of one."""
 
 import os
+import resource
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+
+from helpers.session.gpu import GIGABYTE
 
 _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What a launcher sets for each of several processes, all of them."""
@@ -77,3 +80,16 @@ def computing_with(threads: int):
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def begin_peak_memory() -> None:
+    """Forget what :func:`peak_memory` has seen, where the device can."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory() -> str:
+    """The most memory that was used, in words: of the GPU; without one, of this process since it began."""
+    if torch.cuda.is_available():
+        return f"at most {torch.cuda.max_memory_reserved() / GIGABYTE:.1f} GB of the GPU's memory"
+    return f"at most {1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIGABYTE:.1f} GB of memory"

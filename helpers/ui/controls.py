@@ -1,50 +1,198 @@
 """A panel of widgets for the main knobs of a training run, made from the config's field metadata."""
 
 import dataclasses
+import html
+import itertools
+import re
+from collections.abc import Callable, Mapping, Set
+from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
 
-from helpers.config import STARTS, TrainConfig, start_of
-from helpers.files import InputError
+from helpers import plots
+from helpers.config import FROM_RUN, RECIPES, STARTS, TrainConfig, decide, recipe_named, start_of
+from helpers.data.store import FaceStore
+from helpers.files import InputError, user_path
+from helpers.runs.run import Run
+from helpers.training.estimate import estimate
+from helpers.training.rate_finder import find_rate
+
+_KEPT: dict[tuple, tuple[Path, dict[str, Any]]] = {}
+"""What was edited in this kernel, so that a cell that is run again shows it: by run, recipe and changes."""
+
+_REFUSED = "<span style='color:#c33'><b>Not used:</b> {}</span>"
+_WORN = "<span style='opacity:0.6'><b>Out of date</b>, for other knobs: {}</span>"
 
 
 class ConfigPanel(widgets.VBox):
-    """Widgets that edit a config. ``panel.config`` is always valid: a value that is refused is shown as such.
+    """Widgets that edit a config. ``panel.config`` is always valid: a refused value is marked beside its own box.
+
+    Without a click it is what :func:`helpers.config.decide` says. A run that is there goes on with its own config.
 
     Args:
-        config: where the widgets start; without a click ``panel.config`` stays this.
+        recipe: name of one, or ``auto``.
+        changes: knobs that win over it.
+        folder: of the run.
+        fitted: knobs that fit this machine's GPU; None without one.
+        store: the faces, to try steps on.
 
     Attributes:
         config: what the widgets say.
-        inputs: knob -> its widget.
-        view: a row for each, the widget and what it is for.
-        message: below them, why a value is not used.
+        folder: of the run that is to be trained: another one after a click on "under a new name".
+        edits: knob -> value, as it was edited last.
+        inputs, notes: knob -> its widget, and what stands beside it.
+        summary: what will be trained, always to be seen.
+        buttons: what they do -> button.
+        answer, picture: of the last trial.
     """
 
-    def __init__(self, config: TrainConfig):
-        self.config, self.message, values, rows = config, widgets.HTML(), config.flat(), []
+    def __init__(
+        self, recipe: str, changes: Mapping[str, Any], folder: Path, fitted: Mapping[str, Any] | None, store: FaceStore
+    ):
+        self._recipe, self._changes, self._fitted, self._store = recipe, changes, fitted, store
+        self._key, self._filling, self._refused = (folder, recipe, repr(changes)), False, set[str]()
+        self._told, self._tried = "", (TrainConfig(), folder)
+        self.folder, self.edits = _KEPT.get(self._key, (folder, {}))
+        self.config = self._decided(self.folder, self.edits)
         self.inputs: dict[str, widgets.Widget] = {}
-        for name, knob in TrainConfig.knobs(panel=True).items():
-            box = self.inputs[name] = _input(knob, values[name])
-            box.observe(self._changed, names="value")
-            rows.append(widgets.HBox([box, widgets.HTML(f"<small>{knob.metadata['help']}</small>")]))
-        self.view = widgets.VBox(rows)
-        super().__init__([self.view, self.message])
+        self.notes: dict[str, widgets.HTML] = {}
+        groups: dict[str, list[widgets.Widget]] = {"": []}
+        for name, knob in TrainConfig.knobs().items():
+            if "panel" in knob.metadata:
+                self.inputs[name], self.notes[name] = box, note = _input(knob, self.config.flat()[name]), widgets.HTML()
+                box.observe(lambda change, name=name: self._changed(name, change["new"]), names="value")
+                group = "" if "first" in knob.metadata else knob.metadata["panel"]
+                groups.setdefault(group, []).append(widgets.HBox([box, note]))
+        first = groups.pop("")
+        more = widgets.Accordion([widgets.VBox(rows) for rows in groups.values()], selected_index=None)
+        for number, group in enumerate(groups):
+            more.set_title(number, group.capitalize())
+        self.summary, self.answer = widgets.HTML(), widgets.HTML()
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(width="700px", display="none"))
+        self.path = widgets.Text(str(folder.parent.parent / "config.json"), description="File")
+        self.buttons: dict[str, widgets.Button] = {}
+        for text, do in (
+            ("Estimate time and memory", self._estimate), ("Find a learning rate", self._find_rate),
+            ("Back to the recipe", lambda: self._take(folder, {})), ("Go on under a new name", self._rename),
+            ("Save", self._save), ("Load", self._load),
+        ):  # fmt: skip
+            button = self.buttons[text] = widgets.Button(description=text, layout=widgets.Layout(width="auto"))
+            button.on_click(lambda _, do=do: self._work(do))
+        rows = list(self.buttons.values())
+        files = widgets.HBox([self.path, *rows[4:]])
+        super().__init__([self.summary, *first, widgets.HBox(rows[:4]), self.answer, self.picture, more, files])
+        self._show()
 
-    def _changed(self, change) -> None:
+    def _decided(self, folder: Path, edits: dict[str, Any]) -> TrainConfig:
+        """The config by recipe, changes and edits; raises an InputError where one of them is refused.
+
+        What was edited before another start of the weights was chosen gives way to what suits that.
+        """
+        recipe = self._recipe
+        if Run.exists(folder):
+            recipe = "auto"
+            edits = {name: value for name, value in edits.items() if name in TrainConfig.knobs(resumable=True)}
+        elif "weights" in edits:
+            start, before = start_of(edits["weights"]), list(edits)[: list(edits).index("weights")]
+            if start != start_of(decide(recipe, self._changes, fitted=self._fitted).model.weights):
+                edits = {name: edits[name] for name in edits if name not in before or name not in STARTS[start]}
+        changes = {**self._changes, **edits}
+        return decide(recipe, changes, fitted=self._fitted, **Run.configs(folder, changes))
+
+    def _changed(self, name: str, value) -> None:
+        """Take in one box; whatever it is refused for is its own affair."""
+        if self._filling:
+            return
         try:
-            values = {name: box.value for name, box in self.inputs.items()}
-            suited = STARTS[start_of(values["weights"])] if change["owner"] is self.inputs["weights"] else {}
-            self.config = self.config.replace(**{**values, **suited})  # what suits the new start comes with it
-            for name in self.inputs.keys() & suited.keys():
-                self.inputs[name].value = suited[name]
-            self.message.value = ""
+            kept = {other: edit for other, edit in self.edits.items() if other != name}
+            self._take(self.folder, {**kept, name: value}, self._refused - {name})
         except InputError as error:
-            self.message.value = f"<b style='color:#c33'>Not used:</b> {error}"
+            self._refused.add(name)
+            self.notes[name].value = _REFUSED.format(html.escape(f"{error} ({self.config.flat()[name]!r} stays)"))
+
+    def _take(self, folder: Path, edits: dict[str, Any], refused: Set[str] = frozenset()) -> None:
+        """Train that run with these edits, unless an InputError says why not."""
+        self.config = self._decided(folder, edits)
+        self.folder, self.edits, self._refused = folder, edits, set(refused)
+        self._show()
+
+    def _show(self) -> None:
+        """Say what will be trained, and bring the boxes up to the config; one that is refused stays as it was typed."""
+        _KEPT[self._key] = self.folder, self.edits
+        there, values, self._filling = Run.exists(self.folder), self.config.flat(), True
+        for name, box in self.inputs.items():
+            about = TrainConfig.knobs()[name].metadata
+            box.disabled = there and "resumable" not in about
+            if name not in self._refused:
+                box.value, self.notes[name].value = values[name], f"<small>{html.escape(about['help'])}</small>"
+        self._filling = False
+        self.summary.value = self._describe(there, values)
+        self.buttons["Go on under a new name"].disabled = not there
+        if self._told and self._tried != (self.config, self.folder):
+            self.answer.value, self.picture.layout.display = _WORN.format(self._told), "none"
+
+    def _describe(self, there: bool, values: dict[str, Any]) -> str:
+        name = recipe_named(self._recipe, self._fitted)
+        usual, first = RECIPES[name].flat(), TrainConfig.knobs(first=True)
+        shown = ", ".join(f"{knob.metadata['label'].lower()} {values[field]}" for field, knob in first.items())
+        other = ", ".join(
+            f"{knob} {value} (not {usual[knob]})" for knob, value in values.items() if value != usual[knob]
+        )
+        text = f"Will train <b>{html.escape(self.folder.name)}</b> with {html.escape(shown)}; "
+        text += (
+            f"differs from <code>{name}</code> in {html.escape(other)}." if other else f"as <code>{name}</code> says."
+        )
+        if there:
+            free = " and ".join(knob.metadata["label"] for knob in TrainConfig.knobs(resumable=True).values())
+            text += f"<br><b>This run is there</b> and goes on with the config that its weights come from: only {free} "
+            text += "may change. For anything else go on under a new name, from its best weights."
+        if self.folder != self._key[0]:
+            text += f"<br>For the next session, write RUN = {html.escape(repr(self.folder.name))} above."
+        return text
+
+    def _work(self, do: Callable[[], None]) -> None:
+        """Do what a button is for, and say what is wrong where it cannot be done."""
+        try:
+            do()
+        except InputError as error:
+            self._answer(_REFUSED.format(html.escape(str(error))))
+
+    def _answer(self, text: str, picture: bytes = b"") -> None:
+        self.answer.value, self._told, self._tried = text, text, (self.config, self.folder)
+        self.picture.value, self.picture.layout.display = picture, "" if picture else "none"
+
+    def _progress(self, done: int, total: int) -> None:
+        self.answer.value = f"Trying out: step {done} of {total}"
+
+    def _estimate(self) -> None:
+        self._answer(html.escape(estimate(self.config, self._store, self.folder, self._progress)))
+
+    def _find_rate(self) -> None:
+        found = find_rate(self.config, self._store, self.folder, self._progress)
+        self._answer(
+            html.escape(found.describe()), plots.rates(found.rates, found.losses, found.smooth, found.suggestion).png()
+        )
+
+    def _rename(self) -> None:
+        """Choose a name that is free, and start from the best weights of the run that is there."""
+        ((stem, number),) = re.findall(r"^(.*?)-?(\d*)$", self.folder.name)
+        names = (self.folder.with_name(f"{stem}-{count}") for count in itertools.count(int(number or 1) + 1))
+        new = next(name for name in names if not name.exists())
+        self._take(new, {"weights": f"{FROM_RUN}{self.folder.name}"})
+
+    def _save(self) -> None:
+        self.config.save(path := user_path(self.path.value))
+        self._answer(f"Saved; without a notebook: python -m helpers train --config {html.escape(str(path))}")
+
+    def _load(self) -> None:
+        loaded, usual = TrainConfig.load(user_path(self.path.value)).flat(), self._decided(self.folder, {}).flat()
+        start = {"weights": loaded["weights"]}  # first, since what is edited later wins over what suits it
+        self._take(self.folder, {name: value for name, value in {**start, **loaded}.items() if value != usual[name]})
 
 
 def _input(knob: dataclasses.Field, value) -> widgets.Widget:
-    """The widget for a field: a list for choices, a text box where the range spans decades, else a bounded box."""
+    """The widget for a field: a list for choices, else a box that takes what is typed, so that it can be refused."""
     about, layout = knob.metadata, widgets.Layout(width="340px", flex="0 0 340px")
     look = {"value": value, "description": about["label"], "style": {"description_width": "150px"}, "layout": layout}
     if "or_form" in about:
@@ -55,9 +203,4 @@ def _input(knob: dataclasses.Field, value) -> widgets.Widget:
         return widgets.Checkbox(**look)
     if isinstance(value, str):
         return widgets.Text(continuous_update=False, **look)
-    if about.get("log"):
-        return widgets.FloatText(**look)
-    box = widgets.BoundedIntText if isinstance(value, int) else widgets.BoundedFloatText
-    if isinstance(value, float) and about["high"] <= 2:
-        look["step"] = 0.05 if value >= 0.05 else value or 0.05
-    return box(min=about["low"], max=about["high"], **look)
+    return (widgets.IntText if isinstance(value, int) else widgets.FloatText)(**look)

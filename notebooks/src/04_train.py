@@ -18,10 +18,11 @@ TENSORBOARD = False  # @param {type:"boolean"}
 # ## Open the store and what is there of the run
 
 # %%
+from helpers.config import earlier_runs
 from helpers.data.store import FaceStore
 
 workspace.restore(workspace.faces(FACES))
-for name in (RUN, *[v.removeprefix("run:") for v in CHANGES.values() if str(v).startswith("run:")]):
+for name in (RUN, *earlier_runs(CHANGES)):
     workspace.restore(workspace.run(name))
 store = FaceStore.open(workspace.faces(FACES))
 
@@ -32,33 +33,33 @@ store = FaceStore.open(workspace.faces(FACES))
 # of a T4, unmeasured), `seed` (what this project grew from, for comparison), `small` (what `auto` takes without a
 # GPU) or `demo` (for the drawn faces). The batch size fits the GPU, and `CHANGES` is a dict of fields that win over
 # the recipe, for example `{"epochs": 20}`. `{"weights": "run:run-1"}` starts from the best epoch of that run, on other
-# faces too, such as a few hundred of your own. Another start of the weights brings the learning rates that suit it. A
-# run that is already there goes on with the config it was started with: changes to anything but `workers` and
-# `max_minutes` are refused, and the difference is shown. Without a click the values stay as they are, so Run all
-# works.
+# faces too, such as a few hundred of your own. Another start of the weights brings the learning rates that suit it.
+# The first line says what will be trained and in what that differs from the recipe; a value that cannot be used is
+# marked beside its box, and the others count. What you change is still there when you run the cell again. A run that
+# is already there goes on with the config it was started with: only `workers` and `max_minutes` may change, and for
+# anything else a button goes on from its best epoch under a new name. Save writes a file for
+# `python -m helpers train --config config.json`. Without a click the values stay as they are, so Run all works.
 
 # %%
-from helpers.config import decide
-from helpers.runs.run import Run
 from helpers.session.runtime import fitted_to
 from helpers.ui.controls import ConfigPanel
 
 machine = inspect_machine(workspace.folder)
-runs = Run.configs(workspace.run(RUN), CHANGES)
-panel = ConfigPanel(decide(RECIPE, CHANGES, fitted=fitted_to(machine), **runs))
+panel = ConfigPanel(RECIPE, CHANGES, workspace.run(RUN), fitted_to(machine), store)
 panel
 
 # %% [markdown]
 # ## How long will it take?
 #
 # Some steps are tried out with these faces at each size, and thrown away: about a minute that tells you the hours,
-# and on Colab the compute units, before you spend them.
+# on Colab the compute units, and the memory, before you spend them. The panel's buttons do the same for what it shows,
+# and look for a learning rate: a hundred steps in which the rate rises until the loss does, thrown away too.
 
 # %%
-from helpers.session.progress import bar
 from helpers.training.estimate import estimate
+from helpers.ui.live import shown_bar
 
-print(estimate(panel.config, store, workspace.run(RUN), bar("Trying out")))
+print(estimate(panel.config, store, panel.folder, shown_bar("Trying out")))
 
 # %% [markdown]
 # ## Train
@@ -67,20 +68,23 @@ print(estimate(panel.config, store, workspace.run(RUN), bar("Trying out")))
 # `validate` are in `helpers/training/loop.py`: one step sets the learning rate, asks the network (forward), compares
 # with the labels (loss), finds out which weight is to blame by how much (backward), and changes all of them a little
 # (optimiser). `session` is what happens around it: checkpoints after each epoch and every five minutes, the log, the
-# curves, your stop button. The best epoch is chosen on the validation split; the test split is not touched here.
+# curves, your stop button. The best epoch is chosen on the validation split; the test split is not touched here. Below
+# the curves are eight validation faces with what the network says of them after each epoch.
 #
 # Stop with the cell's stop button whenever you like (or make a file called `stop` in the run's folder): the step
-# under way is finished and everything is kept. Run the cell again to go on. On several GPUs, as on Kaggle, the command
-# line trains in one process for each, and its output stands in for the live curves.
+# under way is finished and everything is kept. Run the cell again to go on; all that was shown is there again. Do so
+# too where the page was loaded again meanwhile: the training goes on unseen, and stop and run shows it. On several
+# GPUs, as on Kaggle, the command line trains in one process for each, and its output stands in for the live curves.
 
 # %%
 from helpers.training.launch import launch
 from helpers.training.loop import train_step, training_session, validate
 from helpers.ui.live import LiveTraining
 
-view, folder = LiveTraining(panel.config, workspace, TENSORBOARD), workspace.run(RUN)
+view, folder = LiveTraining(panel.config, store, workspace, TENSORBOARD), panel.folder
 if len(machine.gpus) > 1:
     run = launch(panel.config, store, folder, len(machine.gpus), *["--tensorboard"] * TENSORBOARD)
+    view.show(run)
     view.close(run)
 else:
     with training_session(panel.config, store, folder, **view.hooks) as session:
@@ -133,7 +137,7 @@ if TENSORBOARD:
 # %% [markdown]
 # ## What you should see
 #
-# How long it will take; how many parameters the network has; two bars, for the epoch and for all of them; one line
-# per epoch (with the GPU's temperature, and whether heat slows it down); six curves with a dashed line at the best
-# epoch, the last epochs and all runs as tables. `results.json` and `train.log` in the run's folder hold the same for
-# later.
+# How long it will take; two bars, for the epoch and for all of them, with the time of the end; six curves with a dashed
+# line at the best epoch; eight faces, more and more of them read right; the log, with one line per epoch (with the
+# GPU's temperature, and whether heat slows it down); the last epochs and all runs as tables. `results.json` and
+# `train.log` in the run's folder hold the same for later.
