@@ -96,7 +96,7 @@ def test_a_mistake_is_shown_as_one_sentence_without_our_stack(tmp_path, monkeypa
         run_notebook(ROOT / "notebooks" / "03_preview_augmentation.ipynb", {}, tmp_path / "x.ipynb", echo=False)
     executed_text = json.loads((tmp_path / "x.ipynb").read_text())
     (error,) = [o for c in executed_text["cells"] for o in c.get("outputs", []) if o["output_type"] == "error"]
-    assert len(error["traceback"]) == 1 and "notebook 02 makes it" in error["traceback"][0]
+    assert len(error["traceback"]) == 1 and "Run notebook 02 first, https" in error["traceback"][0]
 
 
 def test_a_parameter_that_a_notebook_does_not_know_is_refused(tmp_path):
