@@ -9,6 +9,10 @@
 RUN = "run-1"  # @param {type:"string"}
 FACES = "faces"  # @param {type:"string"}
 
+# %% tags=["first"] cellView="form"
+# @title Install what exporting needs, where it is missing
+install.bring("requirements-export.txt")
+
 # %% [markdown]
 # ## Export and check
 #
