@@ -1,6 +1,6 @@
 """Builds COLAB_PRODUCTION_TRAINING.md, the prose of notebooks/src/_guide.md around every cell, and docs/REFERENCE.md.
 
-What a notebook says in several sentences the guide says in its first two; the notebook itself has the rest.
+Of what a notebook says beside a cell the guide keeps the first sentence and the tables; the notebook has the rest.
 """
 
 from __future__ import annotations
@@ -58,10 +58,12 @@ def _filled(template: str, places: dict[str, str]) -> str:
 def _step(number: int, source: Path, setup: str) -> str:
     """One notebook as a step: its title, prose and cells; the first one with the set-up cell."""
     title, text, cells = read(source)
-    parts = [f"## Step {number}: {title.partition(' ')[2]}", _shortened(text)]
+    parts = [f"## Step {number}: {title.partition(' ')[2]}", _shortened(text, 2)]
     if number == 1:
         parts += ["### Set up", _fence(jupytext.reads(setup, fmt="py:percent").cells[0].source)]
     for cell in cells:
+        if cell.source.startswith("## What you should see"):
+            break
         if cell.cell_type == "code":
             parts += [] if tagged(cell, "last") else [_fence(cell.source)]
         elif cell.source.startswith("## "):
@@ -72,10 +74,10 @@ def _step(number: int, source: Path, setup: str) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def _shortened(text: str, most: int = 2) -> str:
+def _shortened(text: str, most: int = 1) -> str:
     """The first sentences of a text, and its tables."""
     first, *rest = text.strip().split("\n\n")
-    sentences = re.split(r"(?<=[.!?:])\s+(?=[A-Z`*])", first)
+    sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z`*])", first)
     return "\n\n".join([" ".join(sentences[:most]), *(part for part in rest if part.startswith("|"))])
 
 
@@ -85,8 +87,8 @@ def _fence(code: str) -> str:
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in (header, *rows)]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 
 def _frame(frame: pd.DataFrame) -> str:
