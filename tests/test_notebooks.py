@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
+from helpers.config import RECIPES
 from helpers.data.augment import TECHNIQUES
 from helpers.data.sources import SOURCES
 from tools.build_notebooks import repository
@@ -25,11 +26,39 @@ def executed(tmp_path_factory):
     patch.setenv("FACE_WORKSPACE", str(workspace))
     changes = {"02": {"SOURCE": "sample", "SAMPLE_FACES": 400}, "04": {"RECIPE": "demo", "CHANGES": TINY}}
     books = {}
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for path in sorted((ROOT / "notebooks").glob("0[1-9]_*.ipynb")):
         number = path.name[:2]
         books[number] = run_notebook(path, changes.get(number, {}), workspace / "executed" / path.name, echo=False)
     patch.undo()
     return workspace, books
+
+
+@pytest.fixture(scope="module")
+def at_once(tmp_path_factory):
+    """``00_run_all`` with its one switch set and tiny settings, on a machine of its own; the workspace and the book."""
+    workspace = tmp_path_factory.mktemp("at_once")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FACE_WORKSPACE", str(workspace))
+        path, tiny = ROOT / "notebooks" / "00_run_all.ipynb", {"SOURCE": "sample", "SAMPLE_FACES": 200, "CHANGES": TINY}
+        return workspace, run_notebook(path, tiny, workspace / "executed" / path.name, echo=False)
+
+
+def test_run_all_ends_with_a_finished_model(at_once):
+    workspace, book = at_once
+    run = workspace / "runs" / "run-1"
+    for name in ("results.json", "metrics.json", "model.onnx", "MODEL_CARD.md"):
+        assert (run / name).stat().st_size > 0, name
+    assert json.loads((run / "config.json").read_text())["backbone"] == RECIPES["demo"].model.backbone
+    assert not [o for o in outputs(book) if o["output_type"] == "error"]
+    assert sum("image/png" in output.get("data", {}) for output in outputs(book)) >= 20
+
+
+def test_every_figure_of_every_notebook_has_words_that_stand_for_it(executed, at_once):
+    _, books = executed
+    for number, book in {**books, "00": at_once[1]}.items():
+        figures = [o for o in outputs(book) if "image/png" in o.get("data", {})]
+        silent = [o for o in figures if not o["metadata"].get("image/png", {}).get("alt")]
+        assert not silent, number
 
 
 def outputs(book) -> list[dict]:
@@ -116,7 +145,8 @@ def test_the_set_up_cell_gets_the_code_on_an_empty_machine(tmp_path, monkeypatch
         subprocess.run(["git", *command], check=True)
     cell = book.cells[1].source.replace(repository(), f"file://{origin}")
     assert f"file://{origin}" in cell
-    book.cells = [nbformat.v4.new_code_cell(cell), nbformat.v4.new_code_cell("print(ROOT, missing)")]
+    show = 'print(ROOT, install.missing("requirements.txt"))'
+    book.cells = [nbformat.v4.new_code_cell(cell), nbformat.v4.new_code_cell(show)]
     nbformat.write(book, tmp_path / "empty.ipynb")
     monkeypatch.setenv("FACE_WORKSPACE", str(tmp_path / "files"))
     if variable:

@@ -44,4 +44,5 @@ gpus_table().drop(columns="source")
 # %% [markdown]
 # ## What you should see
 #
-# A sentence on what to do where something is missing, a table of the machine, and what each GPU would cost. When no GPU was found on Colab, choose *Runtime > Change runtime type > T4 GPU* and *Run all* again.
+# A sentence on what to do where something is missing, a table of the machine, and what each GPU would cost. When no GPU
+# was found on Colab, choose *Runtime > Change runtime type > T4 GPU* and *Run all* again.
