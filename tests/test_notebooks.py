@@ -11,6 +11,9 @@ from nbclient.exceptions import CellExecutionError
 from helpers.config import RECIPES
 from helpers.data.augment import TECHNIQUES
 from helpers.data.sources import SOURCES
+from helpers.data.store import FaceStore
+from helpers.runs.run import Run
+from tools import pictures
 from tools.build_notebooks import repository
 from tools.run_notebooks import run_notebook
 
@@ -59,6 +62,16 @@ def test_every_figure_of_every_notebook_has_words_that_stand_for_it(executed, at
         figures = [o for o in outputs(book) if "image/png" in o.get("data", {})]
         silent = [o for o in figures if not o["metadata"].get("image/png", {}).get("alt")]
         assert not silent, number
+
+
+def test_the_pictures_of_readme_and_guide_are_drawn_from_a_run_and_small(executed):
+    workspace, _ = executed
+    store = FaceStore.open(workspace / "faces" / "faces")
+    for figure in (pictures.strip(Run.open(workspace / "runs" / "run-1"), store), pictures.curves()):
+        assert figure.png().startswith(b"\x89PNG")
+    for name in ("strip", "curves"):
+        size = (ROOT / "docs" / f"{name}.png").stat().st_size
+        assert 10_000 < size < 300_000, name
 
 
 def outputs(book) -> list[dict]:

@@ -14,7 +14,7 @@ import pytest
 from helpers.config import RECIPES, SAMPLE_FACES, PackConfig
 from helpers.data.sources import SOURCES
 from tools import build_notebooks
-from tools.cells import HELP, RUN_ALL
+from tools.cells import HELP, RUN_ALL, recipes_table, t4
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -184,6 +184,15 @@ def test_no_output_is_hidden_in_a_scroll_box(books):
     # Incident: notebook 6.5.7 put the figures of 03 and 05 into boxes of 336 pixels; seen gone in Chromium with this.
     for name, book in books.items():
         assert all(cell["metadata"]["scrolled"] is False for cell in book["cells"] if cell["cell_type"] == "code"), name
+
+
+def test_the_hours_and_recipes_that_the_texts_name_are_those_of_the_code(books):
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    first = " ".join("".join(books["00_run_all.ipynb"]["cells"][0]["source"]).split())
+    for text in (readme, first):
+        assert f"training takes at most about {t4()['hours']}: computed" in text and "not measured" in text
+    for name in RECIPES:
+        assert f"| `{name}` |" in recipes_table(), "a recipe without words is no help to a newcomer"
 
 
 def test_every_form_field_is_explained_above_it(books):
