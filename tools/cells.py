@@ -87,12 +87,9 @@ def read(source: Path) -> tuple[str, str, list[NotebookNode]]:
 
 def _filled(text: str) -> str:
     """A text with the facts that the code knows in their places."""
-    places = {"{recipes}": recipes_table, "{faces}": lambda: f"{TRAINING_FACES:,}"}
-    places |= {"{repository}": repository, "{branch}": lambda: BRANCH}
-    places |= {f"{{t4_{name}}}": lambda value=value: value for name, value in t4().items()}
-    for place, make in places.items():
-        if place in text:
-            text = text.replace(place, make())
+    places = {"recipes": recipes_table(), "faces": f"{TRAINING_FACES:,}", "repository": repository(), "branch": BRANCH}
+    for name, value in (places | {f"t4_{name}": value for name, value in t4().items()}).items():
+        text = text.replace(f"{{{name}}}", value)
     return text
 
 

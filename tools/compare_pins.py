@@ -29,7 +29,7 @@ def read_pins(path: Path, python: str) -> dict[str, Version]:
         path: of a list as ``pip freeze`` writes it, or of constraints with markers.
         python: the version of Python whose lines count.
     """
-    pins = {}
+    pins: dict[str, Version] = {}
     for line in path.read_text("utf-8").splitlines():
         try:
             wanted = Requirement(line.split("#")[0].strip())
