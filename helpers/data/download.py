@@ -17,10 +17,7 @@ from helpers.session.workspace import PATHS_FILE
 _WAITS = (2.0, 10.0, 30.0)
 """Seconds before each new attempt; kagglehub goes on where the download was cut."""
 
-_WAY_OUT = (
-    "Run this step again to resume, or download by hand what is missing and name its folder in dataset_paths.json. "
-    'Without Kaggle, SOURCE = "sample" (on the command line --source sample) draws faces to try everything with.'
-)
+_WAY_OUT = 'Run this again to resume, name folders in dataset_paths.json, or take SOURCE = "sample" (drawn faces).'
 
 _COLAB_CACHE, _NO_COLAB_CACHE = "TBE_RUNTIME_ADDR", "DISABLE_COLAB_CACHE"
 

@@ -126,9 +126,7 @@ def _manifest(folder: Path) -> dict:
 
 
 def _read_manifest(folder: Path) -> dict:
-    mend = (
-        "move the folder away, so that its copy on Drive comes back, or delete this file and pack again (notebook 02)"
-    )
+    mend = "move the folder away, so that its copy on Drive comes back, or delete this file and pack the faces again"
     if not (path := folder / "manifest.json").exists():
         raise run_first("02", f"there is no packed store of faces in {folder}")
     return read_record(path, "a packed store", mend, FORMAT)
