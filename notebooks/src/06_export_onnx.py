@@ -65,7 +65,8 @@ verdict_table(verdict(run.read_metrics(), run.manifest["drawn"], run.weights))
 #
 # The model file and the report lie in the run's folder; on Colab the browser is offered the model as a download.
 
-# %%
+# %% cellView="form"
+# @title Copy all to Drive and offer the model as a download
 from helpers.session.workspace import offer_download
 
 workspace.save(run.folder)
