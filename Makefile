@@ -44,10 +44,10 @@ constraints: .venv/installed  ## pin what a new requirement needs; what is pinne
 	mv .constraints.txt constraints.txt
 	rm .constraints.new
 
-.venv/installed: constraints.txt requirements.txt requirements-dev.txt
+.venv/installed: constraints.txt requirements.txt requirements-export.txt requirements-dev.txt
 	$(call install,.venv,$(PYTHON))
 
-.venv-colab/installed: constraints.txt requirements.txt requirements-dev.txt
+.venv-colab/installed: constraints.txt requirements.txt requirements-export.txt requirements-dev.txt
 	@[ -n "$(PYTHON313)" ] || { echo "make colab needs a python3.13; name one with PYTHON313=/path/to/python3.13"; exit 1; }
 	$(call install,.venv-colab,$(PYTHON313))
 

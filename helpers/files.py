@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,9 @@ _REMEDIES = {
 
 _CHECKSUM = "checksum"
 
+_STEPS = {"02": "download", "04": "train", "05": "evaluate", "06": "export"}
+"""The command that does what a notebook does."""
+
 
 class InputError(ValueError):
     """Something a user gave cannot be used. The message is one sentence that says what, where, and what to do."""
@@ -27,6 +31,22 @@ class InputError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """Let IPython show the sentence alone: the stack below it would be ours, the mistake is not."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def run_first(notebook: str, lacking: str) -> InputError:
+    """The sentence of a step that lacks what an earlier one makes.
+
+    Args:
+        notebook: number of the one that makes it, such as ``"02"``.
+        lacking: what is not there, and where.
+    """
+    root = Path(__file__).resolve().parent.parent
+    address = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Repository"]
+    (name,) = (path.name for path in (root / "notebooks").glob(f"{notebook}_*.ipynb"))
+    return InputError(
+        f"Run notebook {notebook} first, {address}/blob/main/notebooks/{name} (without a notebook: python -m helpers "
+        f"{_STEPS[notebook]}), since {lacking}."
+    )
 
 
 def user_path(text: str) -> Path:

@@ -69,8 +69,12 @@ def _figure(rows: int, columns: int, width: float, height: float, title: str):
 def class_balance(audit: dict[str, dict], title: str = "Faces per class") -> Picture:
     """Stacked bars per dataset and task of the classes in each split; ``audit`` as in a store's manifest."""
     panels = [(name, task, found[task]) for name, found in audit.items() for task in TASKS if found[task]]
-    figure, axes = _figure(1, len(panels), 1.0 + 3.6 * len(panels), 3.6, title)
-    for axis, (name, task, splits) in zip(axes, panels, strict=True):
+    columns = min(3, len(panels))  # more side by side would be shrunk to fit the page
+    rows = -(-len(panels) // columns)
+    figure, axes = _figure(rows, columns, 1.0 + 3.2 * columns, 0.4 + 2.9 * rows, title)
+    for axis in axes[len(panels) :]:
+        axis.axis("off")
+    for axis, (name, task, splits) in zip(axes, panels, strict=False):
         base = np.zeros(len(splits["train"]))
         for (split, counts), colour in zip(splits.items(), (TRAIN, VALIDATION, TEST), strict=True):
             axis.bar(list(counts), list(counts.values()), bottom=base, color=colour, label=split)

@@ -140,6 +140,18 @@ def test_what_one_dataset_says_of_a_face_is_not_given_to_its_twin_in_another():
     assert kept["emotion"].tolist() == [1, UNKNOWN] and np.isnan(ages(kept)[0]).all()
 
 
+def test_the_audit_s_table_says_each_thing_once_and_adds_up():
+    # Incident: two pairs of lines differed by a blank at their end alone.
+    rows = [(number, (name, "train"), 0, 1) for name in ("fer2013", "rafdb") for number in range(20)]
+    _, report = audit(table(rows))
+    shown = audit_table({name: found | {"rejected": {}} for name, found in report.items()})
+    lines = [str(line).strip() for line in shown.index]
+    assert len(set(lines)) > 10 and lines.count("of these with conflicting labels") == 1
+    assert len(set(lines)) == len(lines)
+    assert shown.loc["faces read"].tolist() == [20, 20, 40] and list(shown) == ["fer2013", "rafdb", "total"]
+    assert shown.loc["splits left empty, since their faces were twins", "total"] == "", "words have no sum"
+
+
 def test_the_class_furthest_from_its_share_is_told_in_points():
     rows = [(number, ("fer2013", "train"), 0, 1) for number in range(400)]
     rows += [(number, ("fer2013", "train"), 1, 1) for number in range(400, 800)]

@@ -236,9 +236,9 @@ def test_a_knob_on_the_line_wins_over_the_config_file_and_that_over_the_recipe(w
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train"], "notebook 02 makes it"),
-        (["evaluate"], "notebook 04 makes it"),
-        (["export", "--run", "x"], "notebook 04 makes it"),
+        (["train"], "Run notebook 02 first, https://github.com"),
+        (["evaluate"], "Run notebook 04 first, https://github.com"),
+        (["export", "--run", "x"], "Run notebook 04 first, https://github.com"),
         (["download", "--datasets", "mnist"], "There is no dataset 'mnist'"),
     ],
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 import kagglehub.config
 import numpy as np
 import pytest
+import requests
 from kagglesdk import kaggle_env
 
 from helpers.data import download
@@ -148,7 +149,7 @@ def test_a_refusal_is_not_repeated_and_told_in_one_sentence(kaggle, fault):
 
 def test_a_server_that_stays_away_is_given_up_after_four_attempts(kaggle):
     kaggle.faults = ["503"] * 9
-    with pytest.raises(InputError, match="run this step again to resume"):
+    with pytest.raises(InputError, match=r"did not deliver shuvoalok/raf-db-dataset \("):
         fetch("rafdb")
     assert len(kaggle.faults) == 5
 
@@ -204,6 +205,22 @@ def test_one_missing_dataset_and_one_of_a_wrong_layout_leave_the_others_usable_a
     text = " ".join(problems)
     assert "did not deliver jangedoo/utkface-new" in text and "Without it age and gender are not learned" in text
     assert "does not hold RAF-DB" in text and "Without it the emotion criterion cannot be judged" in text
+
+
+def test_without_kaggle_it_is_asked_once_and_each_dataset_costs_one_line(kaggle, tmp_path, monkeypatch):
+    # Incident: four attempts with pauses for each of four datasets took 200 seconds and filled the screen.
+    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, "http://localhost:1")  # none listens
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: pytest.fail("it waited for nothing"))
+    asked = []
+    head = requests.head
+    monkeypatch.setattr(requests, "head", lambda *args, **options: asked.append(args) or head(*args, **options))
+    with pytest.raises(InputError) as caught:
+        fetch_all("kaggle", None, tmp_path)
+    *lines, way_out = str(caught.value).splitlines()
+    assert len(asked) == 1 and len(lines) == len(SOURCES)
+    for line, source in zip(lines, SOURCES.values(), strict=True):
+        assert line == f"Kaggle did not deliver {source.handle} (no connection). Without it {source.lost}."
+    assert 'SOURCE = "sample"' in way_out and "dataset_paths.json" in way_out
 
 
 def test_fewer_files_than_the_dataset_holds_are_noticed(kaggle, tmp_path):

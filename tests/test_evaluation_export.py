@@ -125,7 +125,7 @@ def test_a_run_is_not_measured_on_other_faces_than_it_was_split_from(finished, s
 
 
 def test_evaluating_or_exporting_too_early_says_which_notebook_comes_first(store, trained, tmp_path):
-    with pytest.raises(InputError, match="notebook 04 makes it"):
+    with pytest.raises(InputError, match=r"^Run notebook 04 first, https.*/04_train.ipynb"):
         Run.open(tmp_path / "none")
     run = copied(trained, tmp_path / "tiny")
     epoch = load_checkpoint(run.best_path)["epoch"]

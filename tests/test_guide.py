@@ -15,10 +15,12 @@ from helpers.data.augment import TECHNIQUES
 from helpers.data.sources import SOURCES
 from helpers.runs.run import Run
 from helpers.session.gpu import gpus_table
+from tools.cells import tagged
 from tools.run_notebooks import run_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "COLAB_PRODUCTION_TRAINING.md").read_text()
+REFERENCE = (ROOT / "docs" / "REFERENCE.md").read_text()
 PROSE = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
 CELLS = re.findall(r"```python\n(.*?)\n```", TEXT, flags=re.DOTALL)
 KNOBS = {**TrainConfig.knobs(), **{knob.name: knob for knob in fields(PackConfig)}}
@@ -78,7 +80,7 @@ def workspace(tmp_path_factory) -> Path:
     try:
         # The session starts in the project's folder, as it would behind the clone of an earlier run.
         (folder / "helpers").symlink_to(ROOT / "helpers")
-        for name in ("drawn_faces", "requirements.txt"):
+        for name in ("drawn_faces", "requirements.txt", "requirements-export.txt"):
             (folder / name).symlink_to(ROOT / name)
         run_notebook(folder / "guide.ipynb", values, folder / "done.ipynb", echo=False)
     finally:
@@ -93,12 +95,43 @@ def test_pasting_the_guide_from_top_to_bottom_ends_with_an_exported_model(worksp
 
 
 def test_the_guide_holds_every_cell_of_the_notebooks_in_order_and_the_set_up_once():
-    expected = []
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    expected, last = [], []
+    for path in sorted((ROOT / "notebooks").glob("0[1-9]_*.ipynb")):
+        code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        last += [cell.source for cell in code if tagged(cell, "last")]
+        code = [cell.source for cell in code if not tagged(cell, "last")]
         expected += code[1:] if expected else code
-    assert expected == CELLS
+    assert expected + last == CELLS and "release_machine" in CELLS[-1], "it would end the session before the model is"
     assert sum("# @title Set up" in cell for cell in CELLS) == 1
+
+
+def test_the_guide_is_short_and_begins_with_a_path_of_ten_lines():
+    # Incident: 7,820 words, of which a student needed a third.
+    assert len(TEXT.split()) < 4700
+    path = next(part for part in re.split(r"^## ", TEXT, flags=re.MULTILINE) if part.startswith("Quick path"))
+    assert re.findall(r"^(\d+)\. ", path, flags=re.MULTILINE) == [str(number) for number in range(1, 11)]
+    assert TEXT.index("## Quick path") < TEXT.index("## Before you start")
+
+
+def test_the_glossary_explains_the_words_that_are_used():
+    glossary = sections("##")["Glossary"].lower()
+    for word in ("augmentation", "backbone", "batch", "checkpoint", "epoch", "gap", "learning rate", "loss", "mae",
+                 "mixup", "onnx", "overfitting", "split", "store"):  # fmt: skip
+        assert f"**{word}" in glossary or f"{word}**" in glossary, word
+
+
+def test_commands_for_colab_s_own_command_line_are_those_of_its_parser():
+    """Its options as ``colab <command> --help`` of google-colab-cli 0.7.5 names them (Python 3.12 or later)."""
+    knows = {"new": {"--session", "--gpu"}, "drivemount": {"--session"}, "stop": {"--session"},
+             "exec": {"--session", "--timeout", "--file"}, "download": {"--session"}}  # fmt: skip
+    lines = [shlex.split(line) for line in re.findall(r"^colab .*$", TEXT, flags=re.MULTILINE)]
+    assert [line[1] for line in lines] == ["new", "drivemount", "exec", "download", "stop"]
+    for _, command, *rest in lines:
+        assert {word for word in rest if word.startswith("-")} <= knows[command], command
+    (timeout,) = (line[line.index("--timeout") + 1] for line in lines if "--timeout" in line)
+    assert float(timeout) > 10 * 3600, "the default of 30 seconds would end it before the first face is read"
+    (book,) = (line[line.index("--file") + 1] for line in lines if "--file" in line)
+    assert (ROOT / book).exists()
 
 
 def test_every_link_leads_to_a_heading_or_a_file():
@@ -133,7 +166,7 @@ def known(span: str, made: set[str]) -> bool:
     things |= {source.handle for source in SOURCES.values()}
     choices = {choice for knob in KNOBS.values() for choice in knob.metadata.get("choices", ())}
     # A CSV's header, a cell's first line, a shell's, the file that a user makes to stop a run, and nothing in a table.
-    texts = {"file, emotion, age, gender", "# @title Parameters", "!", str(Run.STOP), "-"}
+    texts = {"file, emotion, age, gender", "# @title Parameters", "!", str(Run.STOP), "-", "00_run_all"}
     return span in things | choices | texts or (ROOT / span).exists()
 
 
@@ -164,8 +197,10 @@ def test_the_tables_hold_every_dataset_gpu_knob_technique_and_criterion():
     for source in SOURCES.values():
         assert f"{source.images:,} | {source.megabytes} MB | {source.terms}" in TEXT
     gpus = [" | ".join(cells) for cells in gpus_table().itertuples(index=False)]
-    assert all(f"| {line} |" in TEXT for line in gpus) and "Nothing in this table was measured" in TEXT
-    assert all(f"| `{name}` |" in TEXT for name in (*KNOBS, *TECHNIQUES))
+    assert all(f"| {line} |" in REFERENCE for line in gpus) and "Nothing in this table was measured" in TEXT
+    assert all(f"| {line.rpartition(' | ')[0]} |" in TEXT for line in gpus), "without the sources"
+    assert all(f"| `{name}` |" in REFERENCE for name in (*KNOBS, *TECHNIQUES))
+    assert all(f"| `{name}` |" in TEXT for name in RECIPES), "in words"
     assert all(f"| {criterion.title} |" in TEXT for criterion in CRITERIA.values())
     for word in ("before", "during", "after"):
         assert f"### Checklist: {word}" in TEXT

@@ -8,8 +8,12 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
+from helpers.config import RECIPES
 from helpers.data.augment import TECHNIQUES
 from helpers.data.sources import SOURCES
+from helpers.data.store import FaceStore
+from helpers.runs.run import Run
+from tools import pictures
 from tools.build_notebooks import repository
 from tools.run_notebooks import run_notebook
 
@@ -26,11 +30,49 @@ def executed(tmp_path_factory):
     changes = {"02": {"SOURCE": "sample", "SAMPLE_FACES": 400}, "04": {"RECIPE": "demo", "CHANGES": TINY}}
     changes["07"] = {"RUN": "run-1"}
     books = {}
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for path in sorted((ROOT / "notebooks").glob("0[1-9]_*.ipynb")):
         number = path.name[:2]
         books[number] = run_notebook(path, changes.get(number, {}), workspace / "executed" / path.name, echo=False)
     patch.undo()
     return workspace, books
+
+
+@pytest.fixture(scope="module")
+def at_once(tmp_path_factory):
+    """``00_run_all`` with its one switch set and tiny settings, on a machine of its own; the workspace and the book."""
+    workspace = tmp_path_factory.mktemp("at_once")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FACE_WORKSPACE", str(workspace))
+        path, tiny = ROOT / "notebooks" / "00_run_all.ipynb", {"SOURCE": "sample", "SAMPLE_FACES": 200, "CHANGES": TINY}
+        return workspace, run_notebook(path, tiny, workspace / "executed" / path.name, echo=False)
+
+
+def test_run_all_ends_with_a_finished_model(at_once):
+    workspace, book = at_once
+    run = workspace / "runs" / "run-1"
+    for name in ("results.json", "metrics.json", "model.onnx", "MODEL_CARD.md"):
+        assert (run / name).stat().st_size > 0, name
+    assert json.loads((run / "config.json").read_text())["backbone"] == RECIPES["demo"].model.backbone
+    assert not [o for o in outputs(book) if o["output_type"] == "error"]
+    assert sum("image/png" in output.get("data", {}) for output in outputs(book)) >= 20
+
+
+def test_every_figure_of_every_notebook_has_words_that_stand_for_it(executed, at_once):
+    _, books = executed
+    for number, book in {**books, "00": at_once[1]}.items():
+        figures = [o for o in outputs(book) if "image/png" in o.get("data", {})]
+        silent = [o for o in figures if not o["metadata"].get("image/png", {}).get("alt")]
+        assert not silent, number
+
+
+def test_the_pictures_of_readme_and_guide_are_drawn_from_a_run_and_small(executed):
+    workspace, _ = executed
+    store = FaceStore.open(workspace / "faces" / "faces")
+    for figure in (pictures.strip(Run.open(workspace / "runs" / "run-1"), store), pictures.curves()):
+        assert figure.png().startswith(b"\x89PNG")
+    for name in ("strip", "curves"):
+        size = (ROOT / "docs" / f"{name}.png").stat().st_size
+        assert 10_000 < size < 300_000, name
 
 
 def outputs(book) -> list[dict]:
@@ -98,7 +140,7 @@ def test_a_mistake_is_shown_as_one_sentence_without_our_stack(tmp_path, monkeypa
         run_notebook(ROOT / "notebooks" / "03_preview_augmentation.ipynb", {}, tmp_path / "x.ipynb", echo=False)
     executed_text = json.loads((tmp_path / "x.ipynb").read_text())
     (error,) = [o for c in executed_text["cells"] for o in c.get("outputs", []) if o["output_type"] == "error"]
-    assert len(error["traceback"]) == 1 and "notebook 02 makes it" in error["traceback"][0]
+    assert len(error["traceback"]) == 1 and "Run notebook 02 first, https" in error["traceback"][0]
 
 
 def test_a_parameter_that_a_notebook_does_not_know_is_refused(tmp_path):
@@ -118,7 +160,8 @@ def test_the_set_up_cell_gets_the_code_on_an_empty_machine(tmp_path, monkeypatch
         subprocess.run(["git", *command], check=True)
     cell = book.cells[1].source.replace(repository(), f"file://{origin}")
     assert f"file://{origin}" in cell
-    book.cells = [nbformat.v4.new_code_cell(cell), nbformat.v4.new_code_cell("print(ROOT, missing)")]
+    show = 'print(ROOT, install.missing("requirements.txt"))'
+    book.cells = [nbformat.v4.new_code_cell(cell), nbformat.v4.new_code_cell(show)]
     nbformat.write(book, tmp_path / "empty.ipynb")
     monkeypatch.setenv("FACE_WORKSPACE", str(tmp_path / "files"))
     if variable:

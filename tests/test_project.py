@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from helpers.config import RECIPES, SAMPLE_FACES, PackConfig
 from helpers.data.sources import SOURCES
 from tools import build_notebooks
+from tools.cells import HELP, RUN_ALL, recipes_table, t4
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -150,7 +152,8 @@ def test_generated_files_are_up_to_date():
 def test_check_fails_on_one_differing_byte(monkeypatch, tmp_path, capsys):
     copy = tmp_path / "project"
     shutil.copytree(ROOT / "notebooks", copy / "notebooks")
-    for name in ("README.md", "pyproject.toml", "COLAB_PRODUCTION_TRAINING.md"):
+    (copy / "docs").mkdir()
+    for name in ("README.md", "pyproject.toml", "COLAB_PRODUCTION_TRAINING.md", "docs/REFERENCE.md"):
         shutil.copy(ROOT / name, copy / name)
     monkeypatch.setattr(build_notebooks, "ROOT", copy)
     monkeypatch.setattr(build_notebooks, "SOURCES", copy / "notebooks" / "src")
@@ -172,9 +175,68 @@ def test_notebooks_hold_no_outputs_and_only_metadata_that_colab_reads(books):
         assert set(book["metadata"]) <= {"accelerator", "colab", "kernelspec", "language_info"}, name
         for cell in book["cells"]:
             assert not cell.get("outputs") and cell.get("execution_count") is None, name
-            assert set(cell["metadata"]) <= {"tags", "cellView"}, name
+            assert set(cell["metadata"]) <= {"tags", "cellView", "scrolled"}, name
         ids = [cell["id"] for cell in book["cells"]]
         assert len(ids) == len(set(ids)), name
+
+
+def test_no_output_is_hidden_in_a_scroll_box(books):
+    # Incident: notebook 6.5.7 put the figures of 03 and 05 into boxes of 336 pixels; seen gone in Chromium with this.
+    for name, book in books.items():
+        assert all(cell["metadata"]["scrolled"] is False for cell in book["cells"] if cell["cell_type"] == "code"), name
+
+
+def test_the_hours_and_recipes_that_the_texts_name_are_those_of_the_code(books):
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    first = " ".join("".join(books["00_run_all.ipynb"]["cells"][0]["source"]).split())
+    for text in (readme, first):
+        assert f"training takes at most about {t4()['hours']}: computed" in text and "not measured" in text
+    for name in RECIPES:
+        assert f"| `{name}` |" in recipes_table(), "a recipe without words is no help to a newcomer"
+
+
+def test_every_form_field_is_explained_above_it(books):
+    for name, book in books.items():
+        for cell in book["cells"]:
+            lines = "".join(cell["source"]).splitlines()
+            for before, line in pairwise(lines):
+                assert "# @param" not in line or before.startswith("# @markdown"), f"{name}: {line}; see tools/cells.py"
+
+
+def test_links_lead_to_the_same_place_from_a_copy_on_drive(books):
+    # Incident: Previous and Next were relative, which a copy on Drive cannot follow.
+    for name, book in books.items():
+        for cell in book["cells"]:
+            if cell["cell_type"] == "markdown":
+                for target in re.findall(r"\]\(([^)]+)\)", "".join(cell["source"])):
+                    assert target.startswith("https://"), f"{name}: {target}"
+
+
+def test_run_all_has_one_form_with_the_parameters_of_all_steps_and_no_cell_of_its_own_but_the_switch(books):
+    code = {name: [c for c in book["cells"] if c["cell_type"] == "code"] for name, book in books.items()}
+    mine = code.pop("00_run_all.ipynb")
+    (form,) = ("".join(c["source"]) for c in mine if "parameters" in c["metadata"].get("tags", ()))
+    steps = [cells for name, cells in code.items() if name[:2] in RUN_ALL]
+    fields = {field for cells in steps for c in cells if "parameters" in c["metadata"].get("tags", ())
+              for field in re.findall(r"^([A-Z_]+) = ", "".join(c["source"]), flags=re.MULTILINE)}  # fmt: skip
+    assert set(found := re.findall(r"^([A-Z_]+) = ", form, flags=re.MULTILINE)) == fields
+    assert len(found) == len(fields), "each once"
+    known = {"".join(c["source"]) for cells in code.values() for c in cells}
+    own = [text for c in mine if (text := "".join(c["source"])) not in known]
+    assert own[0] == form and len(own) == 2 and 'SOURCE == "sample"' in own[1]
+    assert "release_machine" in "".join(mine[-1]["source"]), "the machine goes when all is done, and not before"
+
+
+def test_exporting_is_what_needs_onnx_and_only_then_it_is_installed(books):
+    code = "import sys\nfor name in ('onnx', 'onnxruntime', 'onnxscript'): sys.modules[name] = None\n"
+    for name, book in books.items():
+        text = ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
+        if name[:2] < "06" and name[:2] != "00":
+            for cell in text:
+                code += "".join(f"{line}\n" for line in cell.splitlines() if re.match(r"(from|import) [a-z]", line))
+        assert any("requirements-export.txt" in cell for cell in text) == (name[:2] in ("00", "06", "07")), name
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
 
 
 def test_every_notebook_has_the_same_set_up_cell_one_title_and_a_badge(books):
@@ -183,18 +245,27 @@ def test_every_notebook_has_the_same_set_up_cell_one_title_and_a_badge(books):
         text = ["".join(cell["source"]) for cell in book["cells"]]
         assert sum(bool(re.match(r"# ", t)) for t, c in zip(text, book["cells"], strict=True)
                    if c["cell_type"] == "markdown") == 1  # fmt: skip
-        assert f"/blob/main/notebooks/{name}" in text[0]
+        assert (
+            f"colab.research.google.com/github/khoiabc2020/age-gender-emotion-detection/blob/main/notebooks/{name}"
+            in (text[0])
+        )
+        page = f"{build_notebooks.repository()}/blob/main/notebooks/{name}"
+        assert f"https://kaggle.com/kernels/welcome?src={page})" in text[0]
         assert text[1].startswith("# @title Set up") and len(text[1].splitlines()) <= 25
         setups.add(text[1])
-        assert any("What you should see" in t for t in text), name
+        assert any("What you should see" in t or "What will happen" in t for t in text), name
     assert len(books) >= 6 and len(setups) == 1
+
+
+FIELDS = tuple(f"{name} = " for name in HELP)
 
 
 def test_cells_are_short(books):
     for name, book in books.items():
         for cell in book["cells"][2:]:
             if cell["cell_type"] == "code":
-                code = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
+                lines = "".join(cell["source"]).splitlines()
+                code = [line for line in lines if line.strip() and not line.startswith(("# @", *FIELDS))]
                 # The training cell is the loop itself, to be read.
                 most = 20 if any("train_step(" in line for line in code) else 10
                 assert len(code) <= most, f"{name}: {code[0]}"

@@ -151,7 +151,7 @@ def test_whatever_byte_of_a_checkpoint_changes_it_is_read_right_or_the_one_befor
 
 def test_where_no_generation_is_whole_one_sentence_says_so(tmp_path):
     path = tmp_path / "last.pt"
-    with pytest.raises(InputError, match="train first"):
+    with pytest.raises(InputError, match=r"^Run notebook 04 first, https"):
         load_checkpoint(path)
     for step in (3, 4):
         save_checkpoint(path, {"step": step, "weights": torch.arange(1000)})

@@ -14,7 +14,7 @@ from helpers.files import InputError
 from helpers.runs.compare import runs_table
 from helpers.session import gpu, install, runtime, workspace
 from helpers.session.gpu import Gpu
-from helpers.session.runtime import Machine, advice, fitted_to, inspect_machine, machine_table
+from helpers.session.runtime import Machine, advice, describe_machine, fitted_to, inspect_machine, machine_table
 from helpers.session.workspace import Workspace, open_workspace
 
 
@@ -116,6 +116,20 @@ def test_a_refused_drive_does_not_end_the_work_and_is_said_loudly(monkeypatch, t
     assert found.archive is None and "GO WITH THIS MACHINE" in found.note and type(error).__name__ in found.note
 
 
+def test_the_machine_is_given_back_on_colab_alone_and_only_where_its_files_are_on_drive(monkeypatch, tmp_path):
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+    assert Workspace(tmp_path, None, "Files are kept here.").release_machine().endswith("Files are kept here.")
+    done = []
+    fake_colab(monkeypatch, tmp_path, lambda folder: (tmp_path / "drive" / "MyDrive").mkdir(parents=True))
+    colab = sys.modules["google.colab"]
+    colab.drive.flush_and_unmount = lambda: done.append("unmounted")
+    colab.runtime = types.SimpleNamespace(unassign=lambda: done.append("released"))
+    said = open_workspace(use_drive=False).release_machine()
+    assert done == [] and "GO WITH THIS MACHINE" in said, "the only copy of the run lies on it"
+    assert open_workspace().release_machine() == "The machine is given back."
+    assert done == ["unmounted", "released"], "what is still on its way to Drive arrives first"
+
+
 @pytest.mark.parametrize(
     ("variable", "place"), [("COLAB_RELEASE_TAG", "colab"), ("KAGGLE_KERNEL_RUN_TYPE", "kaggle"), ("HOME", "local")]
 )
@@ -131,6 +145,8 @@ def test_this_machine_can_be_inspected_and_shown(tmp_path):
     assert machine.cores >= 1 and machine.memory > 0.5 and machine.disk_free > 0
     table = machine_table(machine)
     assert table.loc["torch", "found"] != "missing"
+    line = describe_machine(machine)
+    assert "\n" not in line and f"{machine.cores} CPU cores" in line and ("no GPU" in line) == (not machine.gpus)
 
 
 @pytest.fixture
@@ -261,6 +277,19 @@ def test_only_what_is_missing_is_installed_and_nothing_else_may_change(tmp_path)
     assert not [pin for pin in pins if pin.startswith("numpy==")], "what is to be replaced must not be held back"
     with pytest.raises(InputError, match=r"pip could not bring no-such-thing>=1,<2, torch>=999"):
         install.check(requirements)
+
+
+def test_pip_is_heard_only_when_something_is_installed(tmp_path, monkeypatch):
+    magics = []
+    shell = types.SimpleNamespace(run_line_magic=lambda name, line: magics.append((name, line.split()[-1])))
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    (requirements := tmp_path / "requirements.txt").write_text("numpy>=2\n-r more.txt\n")
+    install.bring(requirements)
+    assert magics == [], "what another file names is brought where that file is asked for"
+    (tmp_path / "more.txt").write_text("no-such-thing>=1\n")
+    with pytest.raises(InputError, match="pip could not bring no-such-thing"):
+        install.bring(tmp_path / "more.txt")
+    assert magics == [("pip", "'no-such-thing>=1'")]
 
 
 def test_of_two_copies_of_a_library_the_imported_one_is_held(tmp_path, monkeypatch):

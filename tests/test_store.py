@@ -98,7 +98,7 @@ def test_a_store_with_a_missing_or_shortened_file_is_refused(store, tmp_path):
     file.unlink()
     with pytest.raises(InputError, match=rf"{file} does not exist; pack the datasets again"):
         FaceStore.open(copy)
-    with pytest.raises(InputError, match="notebook 02 makes it"):
+    with pytest.raises(InputError, match=r"^Run notebook 02 first, https.*/02_download_datasets.ipynb"):
         FaceStore.open(tmp_path / "nowhere")
 
 

@@ -1,7 +1,8 @@
-"""Builds the notebooks, the guide and README's table from notebooks/src; ``--check`` fails on one differing byte.
+"""Builds what is made of notebooks/src: notebooks, guide, reference page, README's table; ``--check`` compares bytes.
 
-A source holds one notebook in the percent format, without what all of them share: the badge, the links to the
-neighbours and the set-up cell, which stands once in ``notebooks/src/_setup.py``.
+A source holds one notebook in the percent format, without what all of them share: the badges, the links to the
+neighbours, the help of the forms' fields, and the set-up cell, which stands once in ``notebooks/src/_setup.py``.
+``00_run_all`` is made of the cells of the others and of ``notebooks/src/_run_all.py``.
 """
 
 from __future__ import annotations
@@ -10,27 +11,21 @@ import argparse
 import hashlib
 import re
 import sys
-import tomllib
 from pathlib import Path
 
 import jupytext
 import nbformat
 
-from tools.guide import guide_text
+from tools.cells import BRANCH, ROOT, read, repository, run_all, with_help
+from tools.guide import guide_text, reference_text
 
-ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "notebooks" / "src"
-BRANCH = "main"
-NEEDS_GPU = ("01", "04", "05")
+NEEDS_GPU = ("00", "01", "04", "05")
 """Notebooks that ask Colab for a GPU; the others would waste the free hours on one."""
 
+_RUN_ALL = "00_run_all"
 _MARKS = "<!-- notebooks -->", "<!-- /notebooks -->"
 _CELL_METADATA = ("tags", "cellView")
-
-
-def repository() -> str:
-    """The project's address, from the one place where it stands."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 
 
 def sources() -> list[Path]:
@@ -38,38 +33,44 @@ def sources() -> list[Path]:
     return sorted(SOURCES.glob("[0-9][0-9]_*.py"))
 
 
+def stems() -> list[str]:
+    """The notebooks' names in order."""
+    return [_RUN_ALL, *(source.stem for source in sources())]
+
+
 def build() -> dict[Path, str]:
     """Every generated file and its text."""
-    files = {ROOT / "notebooks" / f"{source.stem}.ipynb": notebook_text(source) for source in sources()}
+    files = {ROOT / "notebooks" / f"{stem}.ipynb": notebook_text(stem) for stem in stems()}
     readme = ROOT / "README.md"
     before, rest = readme.read_text().split(_MARKS[0])
     files[readme] = before + _MARKS[0] + "\n" + readme_table() + _MARKS[1] + rest.split(_MARKS[1])[1]
     template = (SOURCES / "_guide.md").read_text()
     files[ROOT / "COLAB_PRODUCTION_TRAINING.md"] = guide_text(template, _setup_source(), sources(), repository())
+    files[ROOT / "docs" / "REFERENCE.md"] = reference_text((SOURCES / "_reference.md").read_text())
     return files
 
 
-def notebook_text(source: Path) -> str:
-    """One notebook as JSON with stable cell ids, no outputs and only the metadata that Colab reads."""
-    parsed = jupytext.reads(source.read_text(), fmt="py:percent")
-    first, *steps = parsed.cells
-    title, _, text = first.source.partition("\n")
-    head = nbformat.v4.new_markdown_cell(f"{title}\n\n{badge(source)}\n{text}\n\n{_links(source)}")
+def notebook_text(stem: str) -> str:
+    """One notebook as JSON with stable cell ids, no outputs and only the metadata that Colab or Jupyter read."""
+    title, text, steps = _parts(stem)
+    head = nbformat.v4.new_markdown_cell(f"# {title}\n\n{badges(stem)}\n\n{text}\n\n{_links(stem)}")
     setup = jupytext.reads(_setup_source(), fmt="py:percent").cells
-    foot = nbformat.v4.new_markdown_cell(_links(source))
+    foot = nbformat.v4.new_markdown_cell(_links(stem))
     cells = [head, *setup, *steps, foot]
     seen: dict[str, int] = {}
     for cell in cells:
-        key = f"{source.stem}|{cell.cell_type}|{cell.source}"
+        key = f"{stem}|{cell.cell_type}|{cell.source}"
         seen[key] = seen.get(key, 0) + 1
         cell.id = hashlib.sha256(f"{key}|{seen[key]}".encode()).hexdigest()[:12]
         cell.metadata = {name: cell.metadata[name] for name in _CELL_METADATA if name in cell.metadata}
+        if cell.cell_type == "code":
+            cell.metadata["scrolled"] = False  # Jupyter would hide several figures in a box of a few lines
     metadata: dict = {
         "colab": {"provenance": [], "toc_visible": True},
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    if source.stem[:2] in NEEDS_GPU:
+    if stem[:2] in NEEDS_GPU:
         metadata |= {"accelerator": "GPU"}
         metadata["colab"]["gpuType"] = "T4"
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
@@ -77,38 +78,53 @@ def notebook_text(source: Path) -> str:
     return nbformat.writes(notebook, indent=1) + "\n"
 
 
-def badge(source: Path) -> str:
-    """The Open in Colab badge of a notebook."""
+def _parts(stem: str) -> tuple[str, str, list]:
+    """Title, text and cells of a notebook."""
+    return run_all(SOURCES / "_run_all.py", sources()) if stem == _RUN_ALL else read(SOURCES / f"{stem}.py")
+
+
+def badges(stem: str) -> str:
+    """The badges that open a notebook on Colab and on Kaggle."""
+    page = f"{repository()}/blob/{BRANCH}/notebooks/{stem}.ipynb"
+    colab, kaggle = _on_colab(stem), f"https://kaggle.com/kernels/welcome?src={page}"
+    return (
+        f"[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}) "
+        f"[![Open In Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]({kaggle})"
+    )
+
+
+def _on_colab(stem: str) -> str:
     place = repository().removeprefix("https://github.com/")
-    link = f"https://colab.research.google.com/github/{place}/blob/{BRANCH}/notebooks/{source.stem}.ipynb"
-    return f"[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)]({link})"
+    return f"https://colab.research.google.com/github/{place}/blob/{BRANCH}/notebooks/{stem}.ipynb"
 
 
 def readme_table() -> str:
-    """One line per notebook: badge, title, and the first sentence of what it does."""
+    """One line per notebook: badges, title, and the first sentence of what it does."""
     lines = ["| | Notebook | What it does |", "|---|---|---|"]
-    for source in sources():
-        title, _, text = jupytext.reads(source.read_text(), fmt="py:percent").cells[0].source.partition("\n")
+    for stem in stems():
+        title, text, _ = _parts(stem)
         sentence = " ".join(text.split()).split(". ")[0].rstrip(".")
-        lines.append(f"| {badge(source)} | [{title.removeprefix('# ')}](notebooks/{source.stem}.ipynb) | {sentence}. |")
+        lines.append(f"| {badges(stem)} | [{title}](notebooks/{stem}.ipynb) | {sentence}. |")
     return "\n".join(lines) + "\n"
 
 
 def _setup_source() -> str:
     """The set-up cell with the repository's address filled in."""
     text = (SOURCES / "_setup.py").read_text()
-    return text.replace("{repository}", repository()).replace("{branch}", BRANCH)
+    return with_help(text.replace("{repository}", repository()).replace("{branch}", BRANCH))
 
 
-def _links(source: Path) -> str:
-    """Links to the notebooks before and after."""
-    order = sources()
-    place = order.index(source)
+def _links(stem: str) -> str:
+    """Links to the notebooks before and after, which lead to Colab from a copy on Drive, too."""
+    order = stems()
+    place = order.index(stem)
     parts = []
     for step, word in ((-1, "Previous"), (1, "Next")):
-        if 0 <= place + step < len(order):
-            other = order[place + step].stem
-            parts.append(f"{word}: [{re.sub('_', ' ', other)}]({other}.ipynb)")
+        if 0 <= place + step < len(order) and not (stem == _RUN_ALL or order[place + step] == _RUN_ALL):
+            other = order[place + step]
+            parts.append(f"{word}: [{re.sub('_', ' ', other)}]({_on_colab(other)})")
+    if stem == _RUN_ALL:
+        parts = [f"Step by step: [{re.sub('_', ' ', order[1])}]({_on_colab(order[1])})"]
     return " · ".join(parts)
 
 
@@ -117,10 +133,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is not up to date")
     check = parser.parse_args(arguments).check
-    stale = [path for path, text in build().items() if not path.exists() or path.read_bytes() != text.encode()]
+    files = build()
+    stale = [path for path, text in files.items() if not path.exists() or path.read_bytes() != text.encode()]
     for path in stale:
         if not check:
-            path.write_bytes(build()[path].encode())
+            path.write_bytes(files[path].encode())
         print(f"{'differs from its source' if check else 'written'}: {path.relative_to(ROOT)}")
     return 1 if check and stale else 0
 

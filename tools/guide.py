@@ -1,7 +1,11 @@
-"""Builds COLAB_PRODUCTION_TRAINING.md: the prose of notebooks/src/_guide.md around every cell and every fact."""
+"""Builds COLAB_PRODUCTION_TRAINING.md, the prose of notebooks/src/_guide.md around every cell, and docs/REFERENCE.md.
+
+Of what a notebook says beside a cell the guide keeps the first sentence and the tables; the notebook has the rest.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import Field, fields
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from helpers.config import CRITERIA, RECIPES, TRAINING_FACES, PackConfig, TrainC
 from helpers.data.augment import TECHNIQUES
 from helpers.data.sources import SOURCES
 from helpers.session.gpu import gpus_table
+from tools.cells import read, tagged
 
 
 def guide_text(template: str, setup: str, sources: list[Path], repository: str) -> str:
@@ -26,16 +31,25 @@ def guide_text(template: str, setup: str, sources: list[Path], repository: str) 
     production = recipe("production")
     places = {
         "datasets": datasets_table(),
-        "gpus": _frame(gpus_table()),
+        "gpus": _frame(gpus_table().drop(columns="source")),
         "epochs": str(production.schedule.epochs),
         "faces": f"{TRAINING_FACES:,}",
         "steps": "\n\n".join(_step(number, source, setup) for number, source in enumerate(sources, start=1)),
         "criteria": criteria_table(),
-        "knobs": knobs_table(),
-        "data_knobs": data_knobs_table(),
-        "techniques": techniques_table(),
         "repository": repository,
     }
+    last = [cell.source for source in sources for cell in read(source)[2] if tagged(cell, "last")]
+    places["steps"] += "\n\n## At the very end\n\n" + "\n\n".join(map(_fence, last))
+    return _filled(template, places)
+
+
+def reference_text(template: str) -> str:
+    """The reference page; ``template`` is Markdown with places for the tables."""
+    tables = {"knobs": knobs_table, "data_knobs": data_knobs_table, "techniques": techniques_table}
+    return _filled(template, {"gpus": _frame(gpus_table())} | {name: make() for name, make in tables.items()})
+
+
+def _filled(template: str, places: dict[str, str]) -> str:
     for name, text in places.items():
         template = template.replace(f"{{{name}}}", text)
     return template
@@ -43,14 +57,28 @@ def guide_text(template: str, setup: str, sources: list[Path], repository: str) 
 
 def _step(number: int, source: Path, setup: str) -> str:
     """One notebook as a step: its title, prose and cells; the first one with the set-up cell."""
-    first, *cells = jupytext.reads(source.read_text(), fmt="py:percent").cells
-    title, _, text = first.source.partition("\n")
-    parts = [f"## Step {number}: {title.removeprefix('# ').partition(' ')[2]}", text.strip()]
+    title, text, cells = read(source)
+    parts = [f"## Step {number}: {title.partition(' ')[2]}", _shortened(text, 2)]
     if number == 1:
         parts += ["### Set up", _fence(jupytext.reads(setup, fmt="py:percent").cells[0].source)]
     for cell in cells:
-        parts.append(_fence(cell.source) if cell.cell_type == "code" else f"#{cell.source}")
-    return "\n\n".join(parts)
+        if cell.source.startswith("## What you should see"):
+            break
+        if cell.cell_type == "code":
+            parts += [] if tagged(cell, "last") else [_fence(cell.source)]
+        elif cell.source.startswith("## "):
+            heading, _, text = cell.source.partition("\n")
+            parts += [f"#{heading}", _shortened(text)]
+        else:
+            parts.append(_shortened(cell.source))
+    return "\n\n".join(filter(None, parts))
+
+
+def _shortened(text: str, most: int = 1) -> str:
+    """The first sentences of a text, and its tables."""
+    first, *rest = text.strip().split("\n\n")
+    sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z`*])", first)
+    return "\n\n".join([" ".join(sentences[:most]), *(part for part in rest if part.startswith("|"))])
 
 
 def _fence(code: str) -> str:
@@ -59,8 +87,8 @@ def _fence(code: str) -> str:
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in (header, *rows)]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 
 def _frame(frame: pd.DataFrame) -> str:

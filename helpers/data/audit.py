@@ -226,8 +226,10 @@ def rejects_table(report: dict[str, dict], examples: int = 2) -> pd.DataFrame:
 
 
 def audit_table(report: dict[str, dict]) -> pd.DataFrame:
-    """The audit as a table to read, one column per dataset."""
-    return pd.DataFrame({name: _lines(found) for name, found in report.items()})
+    """The audit as a table to read, one column per dataset, and the total of what can be added up."""
+    table = pd.DataFrame({name: _lines(found) for name, found in report.items()}, dtype=object).fillna("")
+    counts = table.map(lambda cell: cell if isinstance(cell, int | np.integer) else None)
+    return table.assign(total=counts.sum(axis=1, min_count=1).map(lambda sum_: "" if pd.isna(sum_) else int(sum_)))
 
 
 def _lines(found: dict) -> dict[str, object]:
@@ -237,12 +239,10 @@ def _lines(found: dict) -> dict[str, object]:
         "files left out, by reason below": sum(found["rejected"].values()),
         "labels not known, by reason below": sum(found.get("unknown", {}).values()),
         "faces read": found["rows"],
-        "groups of identical faces": identical["groups"],
-        "  of these with conflicting labels": identical["conflicting"],
-        "  test faces that also stand in training": identical["leaked"],
         "groups of twins (identical, saved again, cropped a little)": twins["groups"],
-        "  of these with conflicting labels ": twins["conflicting"],
-        "  test faces that also stand in training ": twins["leaked"],
+        "  of these pixel for pixel identical": identical["groups"],
+        "  of these with conflicting labels": twins["conflicting"],
+        "test faces that also stand in training": twins["leaked"],
         "left out: twin in the test split": found["left_out_twin_in_test"],
         "left out: twin in the validation split": found["left_out_twin_in_validation"],
         "left out: no label after a conflict": found["left_out_without_label"],

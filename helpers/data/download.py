@@ -17,6 +17,8 @@ from helpers.session.workspace import PATHS_FILE
 _WAITS = (2.0, 10.0, 30.0)
 """Seconds before each new attempt; kagglehub goes on where the download was cut."""
 
+_WAY_OUT = 'Run this again to resume, name folders in dataset_paths.json, or take SOURCE = "sample" (drawn faces).'
+
 _COLAB_CACHE, _NO_COLAB_CACHE = "TBE_RUNTIME_ADDR", "DISABLE_COLAB_CACHE"
 
 
@@ -55,11 +57,14 @@ def fetch_all(
     with suppress(InputError):  # the file is missing, or no longer right
         known = load_paths(folder / PATHS_FILE)
     folders, problems = {}, []
+    waits, undelivered = _WAITS if not sources or _kaggle_answers() else (), False
     for name, source in sources.items():
+        place = None
         try:
-            place = fetch(name)
+            place = fetch(name, waits)
             found = sum(1 for _ in list_items(source, place, knobs or PackConfig()))
         except InputError as error:
+            undelivered |= place is None
             # Named by an earlier call or by hand; drawn faces never stand in for real ones.
             if name in known and not is_drawn(known[name]):
                 folders[name] = known[name]
@@ -73,15 +78,20 @@ def fetch_all(
                 f"{source.title} arrived with {found:,} files, but it holds {source.images:,} images: delete {place} "
                 "and run this step again if that is not what you expect."
             )
+    problems += [_WAY_OUT] * undelivered
     if not folders | mine:
-        raise InputError(" ".join(problems))
+        raise InputError("\n".join(problems))
     return folders | mine, problems
 
 
-def fetch(name: str) -> Path:
+def fetch(name: str, waits: tuple[float, ...] = _WAITS) -> Path:
     """Download a dataset from Kaggle, or find it where an earlier call left it; returns its folder.
 
     A cut or damaged download is tried again, and where Colab's own cache fails it is passed by.
+
+    Args:
+        name: of the dataset.
+        waits: seconds before each new attempt.
 
     Raises:
         InputError: Kaggle did not deliver it.
@@ -95,7 +105,7 @@ def fetch(name: str) -> Path:
     failures = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, kaggle.BackendError,
                 kaggle.CredentialError, kaggle.DataCorruptionError, kaggle.NotFoundError,
                 kaggle.UnauthenticatedError)  # fmt: skip
-    for wait in (*_WAITS, None):
+    for wait in (*waits, None):
         try:
             place = Path(kagglehub.dataset_download(handle))
             if any(place.iterdir()):
@@ -113,10 +123,18 @@ def fetch(name: str) -> Path:
             break
         print(f"The download of {handle} failed ({_short(why)}); going on in {wait:.0f} seconds.")
         time.sleep(wait)
-    raise InputError(
-        f"Kaggle did not deliver {handle} ({_short(why)}); run this step again to resume, or download it by hand and "
-        "name its folder in dataset_paths.json."
-    ) from why
+    raise InputError(f"Kaggle did not deliver {handle} ({_short(why)}).") from why
+
+
+def _kaggle_answers() -> bool:
+    """Whether Kaggle is there at all: asked once, so that nobody waits for each dataset's attempts in vain."""
+    import requests
+    from kagglesdk.kaggle_env import get_endpoint, get_env
+
+    with suppress(requests.RequestException):
+        requests.head(get_endpoint(get_env()), timeout=5)
+        return True
+    return False
 
 
 def _damaged(error: Exception) -> bool:
@@ -145,4 +163,8 @@ def _own_table(path: str) -> Path:
 
 def _short(error: Exception) -> str:
     """Kind and first line of an error."""
+    import requests
+
+    if isinstance(error, requests.ConnectionError):  # whose text tells of sockets and pools
+        return "no connection"
     return f"{type(error).__name__}: {error}".partition("\n")[0][:120]

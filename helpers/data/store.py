@@ -22,7 +22,7 @@ from helpers.data.images import decode, read_face
 from helpers.data.layouts.files import read_rows
 from helpers.data.sources import SCHEMA, fingerprint, list_all, read_source
 from helpers.data.twins import near_pairs, twin_groups
-from helpers.files import InputError, only_writer, read_record, remove, to_json, user_path, whole, write_json
+from helpers.files import InputError, only_writer, read_record, remove, run_first, to_json, user_path, whole, write_json
 from helpers.session.progress import silent
 from helpers.tasks import LABELS, TASKS, check_classes, label_classes
 
@@ -126,11 +126,10 @@ def _manifest(folder: Path) -> dict:
 
 
 def _read_manifest(folder: Path) -> dict:
-    mend = (
-        "move the folder away, so that its copy on Drive comes back, or delete this file and pack again (notebook 02)"
-    )
-    path, what = folder / "manifest.json", "a packed store (notebook 02 makes it)"
-    return read_record(path, what, mend, FORMAT)
+    mend = "move the folder away, so that its copy on Drive comes back, or delete this file and pack the faces again"
+    if not (path := folder / "manifest.json").exists():
+        raise run_first("02", f"there is no packed store of faces in {folder}")
+    return read_record(path, "a packed store", mend, FORMAT)
 
 
 @dataclass(frozen=True)

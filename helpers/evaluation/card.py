@@ -10,7 +10,7 @@ import timm
 from helpers.config import TrainConfig, start_of
 from helpers.evaluation.measures import summary
 from helpers.evaluation.verdict import verdict, verdict_table
-from helpers.files import InputError, write_file
+from helpers.files import run_first, write_file
 from helpers.runs.run import Run
 from helpers.tasks import EMOTIONS, TASKS
 from helpers.training.pretrained import FACES
@@ -27,7 +27,7 @@ def write_card(run: Run) -> Path:
     metrics, results = run.read_metrics(), run.read_results()
     found = metrics.get("evaluation", {})
     if found.get("weights") != run.weights:
-        raise InputError(f"{run.folder} has no evaluation of its weights; run notebook 05 (evaluate) first.")
+        raise run_first("05", f"{run.folder} has no evaluation of its weights")
     changed = {name: value for name, value in run.config.flat().items() if value != TrainConfig().flat()[name]}
     given = [part for name, value in changed.items() for part in (f"--{name}", str(value))]
     drawn = run.manifest["drawn"]

@@ -8,7 +8,7 @@ import torch
 
 from helpers.data.audit import SPLITS
 from helpers.data.store import FaceStore
-from helpers.files import InputError, write_file
+from helpers.files import InputError, run_first, write_file
 from helpers.runs.checkpoints import fingerprint
 from helpers.runs.run import Run
 from helpers.session.progress import Progress, silent
@@ -70,7 +70,7 @@ def read_predictions(run: Run) -> pd.DataFrame:
     """
     path, why = run.folder / "predictions.parquet", "it lacks columns, or the weights that answered"
     if not path.exists():
-        raise InputError(f"{path} does not exist; evaluate the run first (notebook 05).")
+        raise run_first("05", f"{path} does not exist")
     try:
         table = pd.read_parquet(path, page_checksum_verification=True)
         if {"split", "row", "dataset", *(f"{task}_answer" for task in TASKS)} <= set(table) and table.attrs["weights"]:

@@ -13,7 +13,7 @@ import torch
 
 from helpers.evaluation.calibration import THRESHOLDS
 from helpers.evaluation.card import starting_terms
-from helpers.files import InputError, write_file
+from helpers.files import InputError, run_first, write_file
 from helpers.runs.checkpoints import fingerprint
 from helpers.runs.run import Run
 from helpers.tasks import TASKS
@@ -91,7 +91,7 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
         InputError: there is no such file, or it is damaged.
     """
     if not path.exists():
-        raise InputError(f"{path} does not exist; export the run first (notebook 06).")
+        raise run_first("06", f"{path} does not exist")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     try:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from helpers.files import InputError, whole
+from helpers.files import InputError, run_first, whole
 
 
 def previous(path: Path) -> Path:
@@ -84,7 +84,7 @@ def load_checkpoint(
         return state
     if found:
         raise InputError(f"{'; '.join(found.values())}: {mend}.")
-    raise InputError(f"{path} does not exist; train first (notebook 04) until one epoch is complete.")
+    raise run_first("04", f"{path} does not exist, as no epoch of it is complete")
 
 
 def _read(file: BinaryIO) -> dict:

@@ -17,7 +17,7 @@ from torch import Tensor
 from helpers import files
 from helpers.config import FROM_RUN, TrainConfig, start_of
 from helpers.data.store import FaceStore
-from helpers.files import InputError, read_record, write_file, write_json
+from helpers.files import InputError, read_record, run_first, write_file, write_json
 from helpers.runs import checkpoints
 from helpers.session.workspace import checked_name
 from helpers.tasks import check_classes
@@ -103,8 +103,9 @@ class Run:
             InputError: there is no run, it is another version's, or its files are damaged.
         """
         mend = "bring back a copy of it, or delete it and train with --config config.json, which goes on from there"
-        what, path = "a training run (notebook 04 makes it)", folder / "manifest.json"
-        manifest = read_record(path, what, mend, FORMAT)
+        if not (path := folder / "manifest.json").exists():
+            raise run_first("04", f"there is no training run in {folder}")
+        manifest = read_record(path, "a training run", mend, FORMAT)
         if manifest.get("format") != FORMAT:
             raise InputError(f"{folder} was trained by another version of this project; start a run under a new name.")
         check_classes(manifest["classes"], f"The run {folder}")

@@ -13,9 +13,9 @@ from helpers.files import InputError
 
 
 def missing(requirements: Path) -> list[str]:
-    """Lines of a requirements file that this environment does not satisfy."""
+    """Lines of a requirements file that this environment does not satisfy; files that it refers to are not read."""
     lines = (line.split("#")[0].strip() for line in Path(requirements).read_text("utf-8").splitlines())
-    return [line for line in lines if line and not _satisfied(Requirement(line))]
+    return [line for line in lines if line and line[0] != "-" and not _satisfied(Requirement(line))]
 
 
 def installed(library: str) -> str | None:
@@ -36,6 +36,20 @@ def pip_arguments(requirements: list[str]) -> str:
     constraints = Path(tempfile.mkdtemp()) / "live-versions.txt"
     constraints.write_text("".join(f"{pin}\n" for pin in pins if _is_requirement(pin)), encoding="utf-8")
     return " ".join(map(shlex.quote, ["install", "--constraint", str(constraints), *requirements]))
+
+
+def bring(requirements: Path) -> None:
+    """Install what a requirements file names and this kernel lacks; pip says what it does, and else nothing is said.
+
+    Raises:
+        InputError: as :func:`check` does.
+    """
+    if lacking := missing(requirements):
+        from IPython import get_ipython
+
+        # The magic as it is, without -q: Colab offers its restart button only where it can read pip's output.
+        get_ipython().run_line_magic("pip", pip_arguments(lacking))
+    check(requirements)
 
 
 def check(requirements: Path) -> None:

@@ -11,6 +11,8 @@ import pandas as pd
 from helpers.session.gpu import GIGABYTE, Gpu, batch_size_for, describe_gpu, read_gpus
 from helpers.session.install import installed
 
+_PLACES = {"colab": "Google Colab", "kaggle": "Kaggle", "local": "This computer"}
+
 
 def place() -> str:
     """``colab``, ``kaggle`` or ``local``."""
@@ -66,10 +68,16 @@ def fitted_to(machine: Machine) -> dict[str, int] | None:
     return {"batch_size": batch_size_for(machine.gpus[0].memory)} if machine.gpus else None
 
 
+def describe_machine(machine: Machine) -> str:
+    """The machine in one line, which every notebook but the first shows."""
+    gpus = ", ".join(describe_gpu(gpu) for gpu in machine.gpus) or "no GPU"
+    return f"{_PLACES[machine.place]}: {gpus}, {machine.cores} CPU cores, {machine.memory:.0f} GB of memory."
+
+
 def machine_table(machine: Machine) -> pd.DataFrame:
     """The machine and the library versions as a table to read."""
     rows = {
-        "runs on": {"colab": "Google Colab", "kaggle": "Kaggle", "local": "this computer"}[machine.place],
+        "runs on": _PLACES[machine.place],
         "GPU": ", ".join(describe_gpu(gpu) for gpu in machine.gpus) or "none",
         "CPU cores": machine.cores,
         "memory": f"{machine.memory:.0f} GB",

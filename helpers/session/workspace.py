@@ -92,6 +92,16 @@ class Workspace:
                     break
         return [here, elsewhere]
 
+    def release_machine(self) -> str:
+        """On Colab, end the session, so that its GPU costs nothing more; returns what was done."""
+        if place() != "colab" or self.archive is None:
+            return f"This machine is not given back. {self.note}"
+        from google.colab import drive, runtime
+
+        drive.flush_and_unmount()  # what is still on its way to Drive would go with the machine
+        runtime.unassign()
+        return "The machine is given back."
+
     def save(self, folder: Path) -> None:
         """Put a copy of a folder of the workspace into the archive, verified; does nothing without one.
 

@@ -13,12 +13,13 @@
 
 # %%
 from helpers.config import decide
-from helpers.session.runtime import advice, fitted_to
+from helpers.session.runtime import advice, fitted_to, machine_table
 
 machine = inspect_machine(workspace.folder)
 print(*(advice(machine) or ["All is well: nothing stands in the way of training here."]), sep="\n")
 config = decide("auto", {}, fitted=fitted_to(machine))
 print(f"To start with: {config.model.backbone} at {config.model.img_size} px, batch_size {config.data.batch_size}")
+machine_table(machine)
 
 # %% [markdown]
 # ## Which GPU to ask for
@@ -30,22 +31,18 @@ print(f"To start with: {config.model.backbone} at {config.model.img_size} px, ba
 # %%
 from helpers.session.gpu import gpus_table
 
-gpus_table()
+gpus_table().drop(columns="source")
 
 # %% [markdown]
 # ## The recipes
 #
-# A recipe is a full set of knobs. Notebook 04 lets you change any of them.
-
-# %%
-import pandas as pd
-
-from helpers.config import RECIPES
-
-pd.DataFrame({name: config.flat() for name, config in RECIPES.items()})
+# A recipe is a full set of settings. You need not choose: `auto` does. Notebook 04 lets you change any of them, and the
+# [reference page]({repository}/blob/{branch}/docs/REFERENCE.md) explains all.
+#
+# {recipes}
 
 # %% [markdown]
 # ## What you should see
 #
-# A table of the machine, a sentence on what to do where something is missing, what each GPU would cost, and the
-# recipes. When no GPU was found on Colab, choose *Runtime > Change runtime type > T4 GPU* and *Run all* again.
+# A sentence on what to do where something is missing, a table of the machine, and what each GPU would cost. When no GPU
+# was found on Colab, choose *Runtime > Change runtime type > T4 GPU* and *Run all* again.

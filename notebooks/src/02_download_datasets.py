@@ -101,7 +101,8 @@ plots.faces([store.image(row) for row in rows], captions, columns=6, title=", ".
 #
 # On Colab the store is copied to Drive as one verified file, so later notebooks open it in seconds on a new machine.
 
-# %%
+# %% cellView="form"
+# @title Copy the faces to Drive
 workspace.save(workspace.faces(FACES))
 print(workspace.note)
 

@@ -13,6 +13,7 @@ RUN = "run-1"  # @param {type:"string"}
 FACES = "faces"  # @param {type:"string"}
 CHANGES = {}  # @param {type:"raw"}
 TENSORBOARD = False  # @param {type:"boolean"}
+RELEASE_GPU = False  # @param {type:"boolean"}
 
 # %% [markdown]
 # ## Open the store and what is there of the run
@@ -141,3 +142,8 @@ if TENSORBOARD:
 # line at the best epoch; eight faces, more and more of them read right; the log, with one line per epoch (with the
 # GPU's temperature, and whether heat slows it down); the last epochs and all runs as tables. `results.json` and
 # `train.log` in the run's folder hold the same for later.
+
+# %% tags=["last"] cellView="form"
+# @title Give the GPU back, if you asked for that
+if RELEASE_GPU:
+    print(workspace.release_machine())

@@ -163,7 +163,8 @@ verdict_table(verdict(run.read_metrics(), run.manifest["drawn"], run.weights))
 #
 # The figures and the model card go into the run's folder, and on Colab a copy of the run goes to Drive.
 
-# %%
+# %% cellView="form"
+# @title Write the model card and the figures, and copy all to Drive
 from helpers.evaluation.card import write_card
 from helpers.evaluation.figures import all_figures
 

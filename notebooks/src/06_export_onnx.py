@@ -10,6 +10,10 @@
 RUN = "run-1"  # @param {type:"string"}
 FACES = "faces"  # @param {type:"string"}
 
+# %% tags=["first"] cellView="form"
+# @title Install what exporting needs, where it is missing
+install.bring("requirements-export.txt")
+
 # %% [markdown]
 # ## Export and check
 #
@@ -57,7 +61,8 @@ verdict_table(verdict(run.read_metrics(), run.manifest["drawn"], run.weights))
 # for the camera of any browser, and a short example. It lies in the run's folder; on Colab a copy of the run goes to
 # Drive, and the browser is offered the zip as a download.
 
-# %%
+# %% cellView="form"
+# @title Write the bundle, copy all to Drive, and offer it as a download
 from helpers.export.bundle import write_bundle
 from helpers.export.page import write_page
 from helpers.export.predictor import DETECTOR

@@ -15,12 +15,9 @@ os.chdir(ROOT)
 sys.path.insert(0, str(ROOT))
 from helpers.session import install
 
-if missing := install.missing("requirements.txt"):
-    get_ipython().run_line_magic("pip", install.pip_arguments(missing))
-install.check("requirements.txt")
-from helpers.session.runtime import inspect_machine, machine_table
+install.bring("requirements.txt")
+from helpers.session.runtime import describe_machine, inspect_machine
 from helpers.session.workspace import open_workspace
 
 workspace = open_workspace(USE_DRIVE)
-print(workspace.note)
-machine_table(inspect_machine(workspace.folder))
+print(describe_machine(inspect_machine(workspace.folder)), workspace.note, sep="\n")
