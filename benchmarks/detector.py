@@ -1,7 +1,7 @@
 """The face detector: recall by size and rotation, false alarms, the threshold, the margin, and milliseconds.
 
 Faces are pasted into scenes (pieces of photographs, gradients, blocks, noise) as turned squares with soft edges;
-a face counts as found where a crop overlaps its square (intersection over union of at least ``FOUND``). The margin's part
+a face counts as found where a crop overlaps its square by ``FOUND`` or more (intersection over union). The margin part
 asks how well the crops give back the squares' bounds, since the network that reads them was trained on those.
 """
 
@@ -242,12 +242,12 @@ def said(surface: np.ndarray) -> str:
 
 
 def milliseconds(detector: onnxruntime.InferenceSession, picture: Picture, rounds: int) -> float:
-    """Median of the rounds."""
+    """Median over the rounds of the time that the one thread computed; what else the machine does counts little."""
     times = []
     for _ in range(rounds + 2):
-        start = time.perf_counter()
+        start = time.process_time()
         detect(detector, picture)
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * (time.process_time() - start))
     return float(np.median(times[2:]))
 
 
