@@ -116,7 +116,7 @@ def paste(scene: Picture, face: Picture, box: np.ndarray, angle: float) -> None:
     side = int(box[2] - box[0])
     face = cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA if side < len(face) else cv2.INTER_CUBIC)
     turn = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), angle, 1.0)
-    turn[:, 2] += box[:2]
+    turn[:, 2] = turn[:, 2] + box[:2]
     size = scene.shape[1::-1]
     edge = max(1, side // 25)
     mask = cv2.copyMakeBorder(np.ones([side - 2 * edge] * 2, np.float32), edge, edge, edge, edge, cv2.BORDER_CONSTANT)
