@@ -1,8 +1,8 @@
 """The face detector: recall by size and rotation, false alarms, the threshold, the margin, and milliseconds.
 
 Faces are pasted into scenes (pieces of photographs, gradients, blocks, noise) as turned squares with soft edges;
-a face counts as found where a crop overlaps its square (intersection over union of at least ``FOUND``). The margin's
-part asks how well the crops give back the squares' bounds, since the network that reads them was trained on those.
+a face counts as found where a crop overlaps its square by ``FOUND`` or more (intersection over union). The margin part
+asks how well the crops give back the squares' bounds, since the network that reads them was trained on those.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def paste(scene: Picture, face: Picture, box: np.ndarray, angle: float) -> None:
     side = int(box[2] - box[0])
     face = cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA if side < len(face) else cv2.INTER_CUBIC)
     turn = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), angle, 1.0)
-    turn[:, 2] += box[:2]
+    turn[:, 2] = turn[:, 2] + box[:2]
     size = scene.shape[1::-1]
     edge = max(1, side // 25)
     mask = cv2.copyMakeBorder(np.ones([side - 2 * edge] * 2, np.float32), edge, edge, edge, edge, cv2.BORDER_CONSTANT)
@@ -242,12 +242,12 @@ def said(surface: np.ndarray) -> str:
 
 
 def milliseconds(detector: onnxruntime.InferenceSession, picture: Picture, rounds: int) -> float:
-    """Median of the rounds."""
+    """Median over the rounds of the time that the one thread computed; what else the machine does counts little."""
     times = []
     for _ in range(rounds + 2):
-        start = time.perf_counter()
+        start = time.process_time()
         detect(detector, picture)
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * (time.process_time() - start))
     return float(np.median(times[2:]))
 
 

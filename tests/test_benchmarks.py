@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
             ["--predictions", "2000", "--predict", "64", "--backbone", "test_resnet", "--size", "64"],
             {"measures_s", "figures_s", "predicting_by_forward"},
         ),
+        ("detector", ["--most", "3", "--scenes", "1"], {"threshold", "ms_640x480"}),
         (
             "training",
             ["--part", "speed", "--steps", "2", "--backbone", "test_resnet", "--size", "32", "--workers", "0"],

@@ -129,11 +129,11 @@ def test_a_face_at_the_edge_is_cropped_inside_the_picture(detector, seed):
     assert len(boxes) == 1
 
 
-def test_a_crop_fills_a_picture_that_is_smaller_than_it(detector):
-    picture = face(3, 200)
-    boxes, scores = detector(picture[20:180, 10:190])
-    check(picture[20:180, 10:190], boxes, scores)
-    assert len(boxes) == 1 and (boxes[0, 2:] - boxes[0, :2]).min() > 140
+def test_a_face_larger_than_a_side_of_the_picture_is_cropped_to_that_side(detector):
+    for picture in (face(3, 200)[50:150], face(3, 200)[30:180, 45:155]):
+        boxes, scores = detector(picture)
+        check(picture, boxes, scores)
+        assert len(boxes) == 1 and boxes[0, 2] - boxes[0, 0] == min(picture.shape[:2])
 
 
 def _raw(picture: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,6 +6,8 @@
 The network is BlazeFace (Bazarevsky et al. 2019, arXiv:1907.05047) as MediaPipe's short-range face detector has it.
 What stands before and after it is written here as ONNX, so that whoever runs the file needs nothing else.
 """
+# mypy: ignore-errors
+# The functions below are ONNX in Python's syntax, whose values have types that mypy does not know.
 
 import hashlib
 import sys
