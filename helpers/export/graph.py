@@ -52,9 +52,8 @@ def export_graph(run: Run) -> Path:
         fitted = calibration.get("fitted", {})
         model = _trace(Reader(best, fitted).eval(), run.config.model.backbone)
         model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
-        known = {"weights": weights, "calibration": fitted, "threshold": unsure_below(calibration)}
-        known = {name: value if isinstance(value, str) else json.dumps(value) for name, value in known.items()}
-        onnx.helper.set_model_props(model, _about(run) | known)
+        known = {"calibration": json.dumps(fitted), "threshold": json.dumps(unsure_below(calibration))}
+        onnx.helper.set_model_props(model, _about(run) | {"weights": weights} | known)
         onnx.checker.check_model(model, full_check=True)
         write_file(path, model.SerializeToString())
     run.log(f"exported {path.name}")
@@ -70,12 +69,9 @@ def unsure_below(calibration: dict) -> dict[str, float]:
     Args:
         calibration: what :func:`helpers.evaluation.calibration.calibration_measures` gave.
     """
-    first, found = f"{THRESHOLDS[0]:.0%}", {}
-    for name, measured in calibration.items():
-        if "thresholds" in measured:
-            reached = measured["thresholds"][first]
-            found[name] = reached["confidence"] if reached else 1.0
-    return found
+    first = f"{THRESHOLDS[0]:.0%}"
+    reached = {name: found["thresholds"][first] for name, found in calibration.items() if "thresholds" in found}
+    return {name: found["confidence"] if found else 1.0 for name, found in reached.items()}
 
 
 def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
