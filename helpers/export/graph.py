@@ -76,12 +76,9 @@ def unsure_below(calibration: dict) -> dict[str, float]:
     Args:
         calibration: what :func:`helpers.evaluation.calibration.calibration_measures` gave.
     """
-    first, found = f"{THRESHOLDS[0]:.0%}", {}
-    for name, measured in calibration.items():
-        if "thresholds" in measured:
-            reached = measured["thresholds"][first]
-            found[name] = reached["confidence"] if reached else 1.0
-    return found
+    first = f"{THRESHOLDS[0]:.0%}"
+    reached = {name: found["thresholds"][first] for name, found in calibration.items() if "thresholds" in found}
+    return {name: found["confidence"] if found else 1.0 for name, found in reached.items()}
 
 
 def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
