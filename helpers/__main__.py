@@ -322,8 +322,8 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     args, unknown = (parser := _parser()).parse_known_args(arguments)
     if unknown:  # the steps have few options besides training's
-        near = difflib.get_close_matches(unknown[0], [f"--{name}" for name in TrainConfig.knobs()], n=1)
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else ""))
+        near = difflib.get_close_matches(unknown[0].lstrip("-"), TrainConfig.knobs(), n=1)
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean --{near[0]}?" if near else ""))
     try:
         return args.work(args, open_workspace(use_drive=False)) or 0
     except InputError as error:

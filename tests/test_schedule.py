@@ -47,7 +47,7 @@ def test_the_cosine_rises_in_the_warm_up_and_falls_once_to_nothing():
 def test_the_schedule_of_every_recipe_but_seed_ends_with_its_epochs_however_many(name, epochs):
     # Incident: fewer epochs left the first cycle as it was, so the rate ended in mid-cycle.
     config = recipe(name, epochs=epochs, weights="none", backbone="test_resnet", img_size=32)
-    _, found = rates_of(config, steps=20)
+    _, found = rates_of(config, steps=100)
     rates = [step[-1] for step in found]
     peak = rates.index(max(rates))
     assert rates[-1] < 0.02 * max(rates) and rates[peak:] == sorted(rates[peak:], reverse=True)
