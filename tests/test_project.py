@@ -212,6 +212,18 @@ def test_links_lead_to_the_same_place_from_a_copy_on_drive(books):
                     assert target.startswith("https://"), f"{name}: {target}"
 
 
+def test_the_switch_for_drawn_faces_may_be_run_twice_and_leaves_what_was_chosen(books):
+    (switch,) = ("".join(cell["source"]) for cell in books["00_run_all.ipynb"]["cells"]
+                 if "-sample" in "".join(cell["source"]))  # fmt: skip
+    chosen = {"SOURCE": "sample", "RUN": "mine", "FACES": "faces", "RECIPE": "auto"}
+    for _ in range(2):
+        exec(switch, chosen)
+        assert (chosen["RUN"], chosen["FACES"], chosen["RECIPE"]) == ("mine-sample", "faces-sample", "demo")
+    real = {"SOURCE": "kaggle", "RUN": "mine", "FACES": "faces", "RECIPE": "auto"}
+    exec(switch, real)
+    assert (real["RUN"], real["FACES"], real["RECIPE"]) == ("mine", "faces", "auto")
+
+
 def test_run_all_has_one_form_with_the_parameters_of_all_steps_and_no_cell_of_its_own_but_the_switch(books):
     code = {name: [c for c in book["cells"] if c["cell_type"] == "code"] for name, book in books.items()}
     mine = code.pop("00_run_all.ipynb")

@@ -18,6 +18,7 @@
 #   minutes on two CPU cores (measured).
 
 # %% cellView="form"
-# @title Drawn faces get the recipe that is made for them
-if SOURCE == "sample" and RECIPE == "auto":
-    RECIPE = "demo"
+# @title Drawn faces get names of their own, so that they never meet real ones, and the recipe that is made for them
+if SOURCE == "sample":
+    RUN, FACES = (name.removesuffix("-sample") + "-sample" for name in (RUN, FACES))
+    RECIPE = "demo" if RECIPE == "auto" else RECIPE
