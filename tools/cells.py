@@ -40,6 +40,10 @@ HELP = {
     "STRENGTH": "0: no change, 1: as designed, 2: far too much.",
     "LEAVE_OUT": "Techniques to leave out, separated by commas.",
     "COMPARE_WITH": "Names of other evaluated runs, separated by commas.",
+    "BEFORE": "Name of another exported run, whose answers are shown beside.",
+    "UPLOAD": "On Colab, choose pictures from your own machine.",
+    "PICTURE": "Path of a picture or of a folder of pictures, or nothing for a drawn group.",
+    "VIDEO": "Path of a video, or nothing.",
 }
 """What stands above a form's field; a source may say it itself in a ``# @markdown`` line of its own."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pandas as pd
 from onnx import TensorProto, helper, numpy_helper
 
@@ -66,7 +67,6 @@ def quantized(model: onnx.ModelProto, faces: Iterable[np.ndarray]) -> onnx.Model
     Returns None where there is no such convolution.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-    from onnxruntime.quantization.preprocess import quant_pre_process
 
     class Faces(CalibrationDataReader):
         left = iter(faces)
@@ -77,7 +77,10 @@ def quantized(model: onnx.ModelProto, faces: Iterable[np.ndarray]) -> onnx.Model
 
     with tempfile.TemporaryDirectory() as folder, quiet():
         source, target = Path(folder) / "whole.onnx", Path(folder) / "int8.onnx"
-        quant_pre_process(model, source, skip_symbolic_shape=True)  # puts normalisation into the convolutions
+        options = onnxruntime.SessionOptions()  # which puts normalisation into the convolutions
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(source)
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         graph = onnx.load(source).graph
         shapes = {one.name: tuple(one.dims) for one in graph.initializer}
         wide = [node.name for node in graph.node if node.op_type == "Conv" and _is_wide(shapes.get(node.input[1]))]
