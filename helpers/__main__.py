@@ -320,11 +320,12 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone must not end the work at a "≥"
             stream.reconfigure(errors="backslashreplace")
-    args, unknown = (parser := _parser()).parse_known_args(arguments)
-    if unknown:  # the steps have few options besides training's
-        near = difflib.get_close_matches(unknown[0].lstrip("-"), TrainConfig.knobs(), n=1)
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean --{near[0]}?" if near else ""))
     try:
+        args, unknown = (parser := _parser()).parse_known_args(arguments)
+        if unknown:  # the steps have few options besides training's
+            near = difflib.get_close_matches(unknown[0].lstrip("-"), TrainConfig.knobs(), n=1)
+            hint = f"; did you mean --{near[0]}?" if near else ""
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return args.work(args, open_workspace(use_drive=False)) or 0
     except InputError as error:
         said, status = f"error: {error}", 2

@@ -133,7 +133,7 @@ def run_all(template: Path, sources: list[Path]) -> tuple[str, str, list[Noteboo
             if tagged(cell, "parameters"):
                 form += [line for line in _fields(cell.source) if _name(line) not in map(_name, form)]
             elif tagged(cell, "first"):
-                first.append(cell)
+                first += [cell] if cell.source not in [other.source for other in first] else []
             elif tagged(cell, "last"):
                 last.append(cell)
             elif not cell.source.startswith("## What you should see"):

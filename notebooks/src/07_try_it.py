@@ -13,6 +13,10 @@ UPLOAD = False  # @param {type:"boolean"}
 PICTURE = ""  # @param {type:"string"}
 VIDEO = ""  # @param {type:"string"}
 
+# %% tags=["first"] cellView="form"
+# @title Install what exporting needs, where it is missing
+install.bring("requirements-export.txt")
+
 # %% [markdown]
 # ## Which model?
 #
