@@ -1,10 +1,10 @@
 """What people install instead, beside a model of ours: every reader answers for the same test faces.
 
 Each peer lives in its own environment below ``--work``, made there by uv or npm, and is told that the whole picture is
-the face. What it answered is kept as ``answers/<name>.jsonl``, so that another model of ours is scored in seconds; delete
-a file and its peer is asked anew. A peer that cannot be installed is listed with the reason. The milliseconds are of
-processor time on one core, one face at a time, from pixels in memory to the answer for the tasks that the face has a
-label of, all of them together.
+the face. What it answered is kept as ``answers/<name>.jsonl``, so that another model of ours is scored in a minute;
+delete a file and its peer is asked anew. A peer that cannot be installed is listed with the reason. The milliseconds
+are of processor time on one core, one face at a time, from pixels in memory to the answer for the tasks that the face
+has a label of, all of them together.
 
 The scores are those of our own evaluation (``helpers.evaluation``). A face that a peer left without an answer counts
 neither for nor against it: ``n`` tells how many it answered.
@@ -219,8 +219,8 @@ def score(faces: pd.DataFrame, answers: dict[str, pd.DataFrame]) -> dict[str, di
     """Each reader's measures, and where there are answers of OURS what those are worth beside it.
 
     Returns:
-        reader -> task -> ``measures`` and ``groups`` of our evaluation, ``ece`` of classes, ``against``, and ``ms``, the
-        median time of the faces with that task's label; a task that the reader does not answer is left out.
+        reader -> task -> ``measures`` and ``groups`` of our evaluation, ``ece`` of classes, ``against``, and ``ms``,
+        the median time of the faces with that task's label; a task that the reader does not answer is left out.
     """
     tables = {name: as_predictions(found, faces) for name, found in answers.items()}
     scores: dict[str, dict] = {}

@@ -3,7 +3,8 @@
 It runs in that reader's own environment and imports nothing of this project. FACES holds ``<row>.png`` and
 ``faces.json``, a list of the ``row`` of each and the ``tasks`` that it has labels of. ANSWERS gets a line of JSON for
 each: the row, the classes' probabilities in the reader's own words (``p_<word>``), the age in years, and ``ms``, the
-milliseconds of processor time from pixels in memory to the answer. A face none of whose tasks the reader knows has none.
+milliseconds of processor time from pixels in memory to the answer. A face has none where the reader knows none of its
+tasks.
 """
 
 from __future__ import annotations
