@@ -241,7 +241,8 @@ def report(scores: dict[str, dict], about: dict[str, dict]) -> str:
     tables = []
     for name, task in TASKS.items():
         held = {reader: found[name] for reader, found in scores.items() if name in found}
-        tables.append(_table([name, "n", *_MEASURES[name], "ms a face, median", f"ours minus it,{task.unit}", "p"],
+        titles = _OF_CLASSES if task.classes else _OF_YEARS
+        tables.append(_table([name, "n", *titles, "ms a face, median", f"ours minus it,{task.unit}", "p"],
                              [[reader, *_line(name, found)] for reader, found in held.items()]))  # fmt: skip
         bands = []
         for band in AGE_BANDS:
@@ -257,12 +258,13 @@ def report(scores: dict[str, dict], about: dict[str, dict]) -> str:
     return "\n\n".join([*tables, _table(["reader", "package or file", "MB of networks", "had seen", "asked"], lines)])
 
 
-_CLASSES = {"accuracy, %": ("accuracy", 100), "mean recall, %": ("balanced_accuracy", 100)}
-_MEASURES: dict[str, dict[str, tuple[str, float]]] = {
-    "emotion": {**_CLASSES, "accuracy without published copies, %": ("without_copies", 100), "ECE, %": ("ece", 100)},
-    "gender": {**_CLASSES, "ECE, %": ("ece", 100)},
-    "age": {"mean error, years": ("mae", 1), "within 5 years, %": ("cs5", 100), "bias, years": ("bias", 1)},
+_OF_CLASSES = {
+    "accuracy, %": ("accuracy", 100.0),
+    "without published copies, %": ("without_copies", 100.0),
+    "mean recall, %": ("balanced_accuracy", 100.0),
+    "ECE, %": ("ece", 100.0),
 }
+_OF_YEARS = {"mean error, years": ("mae", 1.0), "within 5 years, %": ("cs5", 100.0), "bias, years": ("bias", 1.0)}
 """Titles, the measure's name in our evaluation, and its factor."""
 
 
@@ -270,7 +272,7 @@ def _line(name: str, found: dict) -> list[str]:
     """The cells of a reader's line in the table of a task."""
     task, of = TASKS[name], dict(found["measures"])
     of |= {"ece": found["ece"], "without_copies": (of.get("without_copies") or {}).get(task.measure)}
-    cells = [_cell(of[measure_], scale) for measure_, scale in _MEASURES[name].values()]
+    cells = [_cell(of[measure_], scale) for measure_, scale in (_OF_CLASSES if task.classes else _OF_YEARS).values()]
     pair, n = found["against"], str(of[task.measure]["n"])
     if pair is None:
         return [n, *cells, _cell(found["ms"]), "–", "–"]
