@@ -241,8 +241,9 @@ def report(scores: dict[str, dict], about: dict[str, dict]) -> str:
     tables = []
     for name, task in TASKS.items():
         held = {reader: found[name] for reader, found in scores.items() if name in found}
+        unit = "points" if task.classes else "years"
         titles = _OF_CLASSES if task.classes else _OF_YEARS
-        tables.append(_table([name, "n", *titles, "ms a face, median", f"ours minus it,{task.unit}", "p"],
+        tables.append(_table([name, "n", *titles, "ms a face, median", f"ours minus it, {unit}", "p"],
                              [[reader, *_line(name, found)] for reader, found in held.items()]))  # fmt: skip
         bands = []
         for band in AGE_BANDS:
