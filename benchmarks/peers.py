@@ -240,7 +240,8 @@ def report(scores: dict[str, dict], about: dict[str, dict]) -> str:
     """The scores as Markdown tables."""
     tables = []
     for name, task in TASKS.items():
-        held = {reader: found[name] for reader, found in scores.items() if name in found}
+        if not (held := {reader: found[name] for reader, found in scores.items() if name in found}):
+            continue
         unit = "points" if task.classes else "years"
         titles = _OF_CLASSES if task.classes else _OF_YEARS
         tables.append(_table([name, "n", *titles, "ms a face, median", f"ours minus it, {unit}", "p"],
