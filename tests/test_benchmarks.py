@@ -1,11 +1,21 @@
 """The benchmarks run and end with one JSON line; what they measure is not judged here, since machines are noisy."""
 
 import json
+import math
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from tables import answered, blank
+
+from benchmarks import peers
+from benchmarks.peers import as_predictions, report, score
+from helpers.files import InputError
+from helpers.tasks import EMOTION, GENDER, Classes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,3 +68,107 @@ def test_a_benchmark_ends_with_its_ratios(store, name, options, figures):
     assert figures <= set(last) and (name in ("training", "evaluation") or all(last[figure] > 0 for figure in figures))
     assert last["faces"] == len(store) and last["drawn"] is True
     assert not list(store.folder.parent.glob("tmp*")), "nothing is left behind"
+
+
+def made_up(labels: dict[str, list], **columns) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Test faces with these labels, in a store's rows from 100 on, and answers of these columns for them."""
+    count = len(next(iter(labels.values())))
+    faces = blank(count, copied=False, **labels).set_index(np.arange(100, 100 + count))
+    return faces, pd.DataFrame({"row": faces.index, "ms": 2.0, **columns})
+
+
+def surely(task: Classes, codes: np.ndarray, words: dict[str, str] | None = None, sure: float = 0.9) -> dict:
+    """The columns ``p_<word>`` of a reader that answers so; some classes go by its own words."""
+    columns = answered(task, codes, sure)
+    return {f"p_{(words or {}).get(name, name)}": columns[f"p_{name}"] for name in task.classes}
+
+
+def test_a_readers_own_words_are_read_as_our_classes():
+    truth = np.arange(70) % 7
+    own = {"angry": "Anger", "disgust": "disgusted", "fear": "fearful", "surprise": "surprised", "happy": "joy"}
+    faces, answers = made_up({"emotion": truth}, **surely(EMOTION, truth, own))
+    backwards = answers[["row", "ms", *answers.columns[:1:-1]]].sample(frac=1, random_state=0)
+    table = as_predictions(backwards, faces)
+    assert (table["emotion_answer"] == truth).all() and np.allclose(table["p_fear"].max(), 0.9)
+    answers["p_contempt"] = 0.0
+    with pytest.raises(InputError, match="contempt"):
+        as_predictions(answers, faces)
+
+
+def test_a_class_that_a_reader_lacks_is_never_its_answer():
+    truth = np.arange(70) % 7
+    faces, answers = made_up({"emotion": truth}, **surely(EMOTION, np.full(70, 3)))
+    table = as_predictions(answers.drop(columns="p_disgust"), faces)
+    assert (table["emotion_answer"] == 3).all() and (table["p_disgust"] == 0).all()
+
+
+def test_words_without_probabilities_have_an_accuracy_and_no_calibration_error():
+    truth = np.arange(70) % 7
+    faces, answers = made_up({"emotion": truth}, emotion=[EMOTION.classes[code] for code in truth])
+    answers.loc[:13, "emotion"] = "happy"
+    one = score(faces, {"peer": answers})["peer"]["emotion"]
+    assert one["measures"]["accuracy"]["value"] == pytest.approx(58 / 70) and math.isnan(one["ece"]["value"])
+
+
+def test_a_face_without_an_answer_counts_neither_for_nor_against_a_reader():
+    truth = np.arange(80) % 2
+    faces, answers = made_up({"gender": truth}, **surely(GENDER, truth))
+    answers.loc[:9, ["p_male", "p_female"]] = math.nan
+    accuracy = score(faces, {"peer": answers.iloc[:60]})["peer"]["gender"]["measures"]["accuracy"]
+    assert (accuracy["n"], accuracy["value"]) == (50, 1.0)
+
+
+def test_a_reader_without_emotions_has_no_line_among_them():
+    ages = np.linspace(1, 90, 60)
+    labels = {"emotion": np.arange(60) % 7, "age_low": ages, "age_high": ages}
+    faces, answers = made_up(labels, **surely(EMOTION, labels["emotion"]), age=ages + 2.0)
+    scores = score(faces, {"ours": answers, "peer": answers[["row", "ms", "age"]]})
+    assert set(scores["peer"]) == {"age"} and set(scores["ours"]) == {"emotion", "age"}
+    about = {name: {"package": name, "bytes": 3_000_000, "date": "2026-01-02"} for name in scores}
+    emotion, _, age, bands, files = report(scores, about).split("\n\n")
+    assert "| peer |" not in emotion and "| ours | 60 | 100.0 (" in emotion
+    assert "| peer | 60 | 2.00 (2.00 to 2.00) |" in age and "| 10-19 |" in bands
+    assert "| peer | peer | 3.00 |" in files
+
+
+def test_ours_is_compared_with_a_peer_on_the_faces_that_both_answered():
+    truth = np.arange(200) % 2
+    right, wrong = surely(GENDER, truth), surely(GENDER, 1 - truth)
+    faces, ours = made_up({"gender": truth}, **right)
+    peer = ours.assign(**{name: np.where(np.arange(200) < 50, wrong[name], right[name]) for name in right})
+    line = score(faces, {"ours": ours, "peer": peer.iloc[:150]})["peer"]["gender"]["against"]
+    assert line["n"] == 150 and line["difference"] == pytest.approx(1 / 3) and line["p"] < 1e-9
+    assert line["low"] < 1 / 3 < line["high"] and line["low"] > 0.2
+
+
+def test_answers_for_other_faces_are_refused():
+    faces, answers = made_up({"gender": np.zeros(10, int)}, **surely(GENDER, np.zeros(10, int)))
+    for strange in (answers.assign(row=answers["row"] + 1), pd.concat([answers, answers])):
+        with pytest.raises(InputError, match="no test face"):
+            as_predictions(strange, faces)
+
+
+def test_a_peer_that_cannot_be_installed_is_left_out_with_its_reason(store, tmp_path, monkeypatch, capsys):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"weights")
+
+    def run(*command, cwd=None):
+        """Answers as ours would; installs nothing."""
+        if "ours" not in command:
+            raise subprocess.CalledProcessError(1, command, stderr="resolving\nno such package\n")
+        rows = store.rows("test")
+        Path(command[5]).write_text(
+            pd.DataFrame({"row": rows, "age": 30.0, "ms": 1.0}).to_json(orient="records", lines=True)
+        )
+
+    monkeypatch.setattr(peers, "_run", run)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    options = ["--faces", str(store.folder), "--model", str(model), "--work", str(tmp_path), "--only", "fer"]
+    for asked in (True, False):  # the second time what was answered is there
+        monkeypatch.setattr(sys, "argv", ["peers", *options])
+        peers.main()
+        said = capsys.readouterr().out
+        last = json.loads(said.splitlines()[-1])
+        assert last["missing"] == {"fer": "no such package"} and set(last["readers"]) == {"ours"}
+        assert last["readers"]["ours"]["age"]["n"] == store.known("age")[store.rows("test")].sum()
+        assert ("Asking ours" in said) == asked
