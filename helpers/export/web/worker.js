@@ -32,8 +32,8 @@ async function open({ parts, exports }) {
 
 /**
  * Find and read the faces of a picture.
- * `rgba` holds its pixels; `box` is the face where no detector shall look for faces, which sees every `step`th pixel. After `budget` milliseconds no
- * further face is read: those have only a box and a score, and are the first in the next picture.
+ * `rgba` holds its pixels. The detector sees every `step`th of them, or none where `box` is the face. After `budget`
+ * milliseconds no further face is read: those have only a box and a score, and are the first in the next picture.
  */
 async function read({ rgba, width, height, box, step = 1, budget = Infinity }) {
   const start = performance.now();
