@@ -128,7 +128,7 @@ async function startCamera(device) {
   $("mirror").checked = track.getSettings().facingMode !== "environment";
   say(about.detects ? "" : "This page has no face detector: bring one face close, into the square.");
   listCameras(track.getSettings().deviceId);
-  layOut();
+  drawBoxes();
   watch(mine).catch(({ message }) => mine === turn && end(`The camera's frame cannot be read (${message}).`));
 }
 
@@ -340,7 +340,6 @@ function make(tag, name = "", text = "") {
 
 /** Build the panel of answers once; show() only changes numbers and bars in it. */
 function layOut() {
-  if ($("panel").childElementCount) return show(true);
   for (const task of about.tasks) {
     const section = make("section", "task");
     const heading = make("h2", "", word(task.name));
