@@ -3,7 +3,7 @@ const FOUND = 240; // the least longer side in which the detector, which itself 
 const BUDGET = 30; // milliseconds of a frame after which no further face is read; in a picture all are
 const LARGEST = 4096; // longer side of a picture; larger ones are reduced to it
 const FADE = 300; // milliseconds until an answer of the camera counts 1/e in what is shown
-const STEADY = 80; // the same of boxes
+const STEADY = 40; // the same of boxes
 const KEEP = 600; // milliseconds for which a face that is not found again stays
 const REFRESH = 100; // milliseconds between new numbers and bars: faster cannot be read, and each costs a layout
 const SPEAK = 3000; // milliseconds between the sentences for those who listen
@@ -177,7 +177,7 @@ async function listCameras(current) {
 /** Take the answers of a new frame into what is shown: the same face is the box that overlaps most. */
 function follow({ faces: found }) {
   const now = performance.now();
-  const keep = Math.max(KEEP, 2.5 * (now - (rates.at(-1) ?? now)));
+  const keep = Math.max(KEEP, 2.5 * (now - (rates.at(-2) ?? now))); // the last of the rates is this frame's
   const old = faces.filter(({ seen }) => now - seen < keep);
   const ids = new Set(old.map(({ id }) => id));
   faces = [];
