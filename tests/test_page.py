@@ -245,7 +245,7 @@ def test_the_page_reads_the_camera_until_it_is_paused_or_stopped(browser, writte
     with Opened(browser, written, script, viewport={"width": 1280, "height": 900}) as page:
         page.tab.click("#camera")
         answers = page.until("window.lastAnswers?.faces.length === 2 && window.lastAnswers")
-        assert answers["source"] == "camera" and max(answers["width"], answers["height"]) == 480
+        assert answers["source"] == "camera" and max(answers["width"], answers["height"]) == 640
         assert re.fullmatch(r"[\d.]+ frames/s · \d+ ms each", page.until("document.getElementById('rate').textContent"))
         assert page.tab.evaluate("window.framesPerSecond") > 0
         page.until("document.getElementById('said').textContent.startsWith('Face 1: ')")
@@ -270,7 +270,7 @@ def test_the_camera_s_frame_is_shown_with_the_answers_for_it(browser, model, wri
         page.until("window.lastAnswers?.faces.length === 2")
         shown, answers = page.tab.evaluate("[document.getElementById('picture').toDataURL(), window.lastAnswers]")
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.split(",")[1]))).convert("RGB"))
-    assert picture.shape == (360, 480, 3) and any(set(EXPORTS) <= set(face) for face in answers["faces"])
+    assert picture.shape == (480, 640, 3) and any(set(EXPORTS) <= set(face) for face in answers["faces"])
     assert largest_difference(model, picture, answers, step=2) <= 1e-3
 
 
