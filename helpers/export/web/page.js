@@ -1,4 +1,4 @@
-const FRAME = 640; // longer side in pixels of the camera's frames: what is asked for, as reducing costs more than it saves
+const FRAME = 640; // longer side in pixels of the camera's frames: asked for so, as reducing costs more than it saves
 const FOUND = 240; // the least longer side in which the detector, which itself sees 128, looks for the camera's faces
 const BUDGET = 30; // milliseconds of a frame after which no further face is read; in a picture all are
 const LARGEST = 4096; // longer side of a picture; larger ones are reduced to it
