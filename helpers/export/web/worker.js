@@ -16,9 +16,9 @@ self.onmessage = async ({ data }) => {
 async function open({ parts, exports }) {
   const script = URL.createObjectURL(new Blob([parts.ort], { type: "text/javascript" }));
   ort = await import(script);
-  URL.revokeObjectURL(script);
   ort.env.wasm.wasmBinary = parts.wasm;
-  ort.env.wasm.numThreads = 1;
+  // A host that isolates the page lends it threads, which start from the same script.
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
   ort.env.logLevel = "error";
   // Every face has its own size, and a plan of the memory would be kept for each.
   const options = { executionProviders: ["wasm"], enableMemPattern: false };
