@@ -113,7 +113,7 @@ def test_the_line_writes_the_page_of_a_run_or_of_a_file(model, tmp_path, monkeyp
     pages = [model.parent / "try_it.html", tmp_path / "workspace" / "try_it.html"]
     assert pages[0].read_bytes() == pages[1].read_bytes()
     assert f"{pages[1]} has " in capsys.readouterr().out
-    assert main(["page", "--run", "none"]) == 2 and "export the run first" in capsys.readouterr().err
+    assert main(["page", "--run", "none"]) == 2 and "Run notebook 06 first" in capsys.readouterr().err
 
 
 def test_on_colab_the_kernel_serves_the_page_in_a_window(written, monkeypatch, capsys):
