@@ -1,16 +1,20 @@
-const FRAME = 480; // longer side in pixels of the camera's frames
+const FRAME = 640; // longer side in pixels of the camera's frames: asked for so, as reducing costs more than it saves
+const FOUND = 240; // the least longer side in which the detector, which itself sees 128, looks for the camera's faces
 const BUDGET = 30; // milliseconds of a frame after which no further face is read; in a picture all are
 const LARGEST = 4096; // longer side of a picture; larger ones are reduced to it
 const FADE = 300; // milliseconds until an answer of the camera counts 1/e in what is shown
-const STEADY = 80; // the same of boxes
+const STEADY = 40; // the same of boxes
 const KEEP = 600; // milliseconds for which a face that is not found again stays
+const REFRESH = 100; // milliseconds between new numbers and bars: faster cannot be read, and each costs a layout
 const SPEAK = 3000; // milliseconds between the sentences for those who listen
 
 const $ = (id) => document.getElementById(id);
 const about = JSON.parse($("about").textContent);
 const threshold = JSON.parse(about.model.threshold ?? "{}");
 const frame = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-const video = $("video");
+const picture = $("picture").getContext("2d");
+// Never shown itself: the frame that was read is, so that boxes lie on the faces they were found at.
+const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
 
 let worker, asked; // asked: how to settle what the worker works on
 let line = Promise.resolve(); // of what the worker is asked, one after the other
@@ -21,6 +25,7 @@ let faces = []; // that are shown: {id, box, score, seen, what the model gives}
 let chosen = null; // id of the face whose answers are shown
 let size = { width: 4, height: 3 }; // of what is shown
 let spoken = 0;
+let written = 0; // when numbers and bars last changed
 let rates = []; // times of the last answers
 
 // ---------------------------------------------------------------- start
@@ -98,7 +103,7 @@ async function startCamera(device) {
   let opened;
   try {
     const which = device ? { deviceId: { exact: device } } : { facingMode: "user" };
-    opened = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480, ...which } });
+    opened = await navigator.mediaDevices.getUserMedia({ video: { width: FRAME, height: 0.75 * FRAME, ...which } });
   } catch (error) {
     const why = {
       NotAllowedError: "The camera was refused: allow it beside the browser's address bar, or choose a picture.",
@@ -117,31 +122,36 @@ async function startCamera(device) {
   track.onended = () => mine === turn && end("The camera was taken away: start it again, or choose a picture.");
   video.srcObject = stream;
   await video.play().catch(() => {});
-  video.hidden = false;
+  Object.assign($("picture"), { ...size, hidden: false });
   $("camera").textContent = "Stop camera";
   $("pause").disabled = false;
   $("mirror").checked = track.getSettings().facingMode !== "environment";
   say(about.detects ? "" : "This page has no face detector: bring one face close, into the square.");
   listCameras(track.getSettings().deviceId);
-  layOut();
+  drawBoxes();
   watch(mine).catch(({ message }) => mine === turn && end(`The camera's frame cannot be read (${message}).`));
 }
 
 /** Read frame after frame until something else is begun. */
 async function watch(mine) {
+  let next = nextFrame();
   while (mine === turn) {
-    await nextFrame();
+    await next;
     if (mine !== turn) return;
+    next = nextFrame(); // asked for before this one is read: what comes meanwhile is read at once
     if (paused || !video.videoWidth) continue;
     const { width, height } = draw(video, video.videoWidth, video.videoHeight, FRAME);
     const { data } = frame.getImageData(0, 0, width, height);
     const side = Math.min(width, height);
     const [left, top] = [(width - side) >> 1, (height - side) >> 1];
     const box = about.detects ? undefined : [left, top, left + side, top + side];
-    const answer = await ask({ rgba: data, width, height, box, budget: BUDGET }, [data.buffer]);
+    const step = Math.floor(Math.max(width, height) / FOUND) || 1;
+    const answer = await ask({ rgba: data, width, height, box, step, budget: BUDGET }, [data.buffer]);
     if (mine !== turn || paused) continue;
-    follow(answer);
+    size = { width, height };
+    showFrame();
     showRate(answer);
+    follow(answer);
     publish("camera", answer);
   }
 }
@@ -165,10 +175,9 @@ async function listCameras(current) {
 }
 
 /** Take the answers of a new frame into what is shown: the same face is the box that overlaps most. */
-function follow({ width, height, faces: found }) {
+function follow({ faces: found }) {
   const now = performance.now();
-  size = { width, height };
-  const keep = Math.max(KEEP, 2.5 * (now - (rates.at(-1) ?? now)));
+  const keep = Math.max(KEEP, 2.5 * (now - (rates.at(-2) ?? now))); // the last of the rates is this frame's
   const old = faces.filter(({ seen }) => now - seen < keep);
   const ids = new Set(old.map(({ id }) => id));
   faces = [];
@@ -215,6 +224,7 @@ function showRate({ milliseconds }) {
   rates = [...rates.slice(-30), performance.now()];
   if (rates.length < 3) return;
   window.framesPerSecond = (1000 * (rates.length - 1)) / (rates.at(-1) - rates[0]);
+  if (!due()) return;
   const rate = window.framesPerSecond.toFixed(window.framesPerSecond < 10 ? 1 : 0);
   $("rate").textContent = `${rate} frames/s · ${milliseconds.toFixed(0)} ms each`;
 }
@@ -240,10 +250,8 @@ async function readPicture(file, whole = !about.detects) {
   try {
     size = draw(bitmap, bitmap.width, bitmap.height, LARGEST);
     const pixels = frame.getImageData(0, 0, size.width, size.height);
-    const canvas = $("picture");
-    Object.assign(canvas, size);
-    canvas.getContext("2d").putImageData(pixels, 0, 0);
-    canvas.hidden = false;
+    showFrame();
+    $("picture").hidden = false;
     const box = whole ? [0, 0, size.width, size.height] : undefined;
     const answer = await ask({ rgba: pixels.data, ...size, box }, [pixels.data.buffer]);
     if (mine !== turn) return;
@@ -269,11 +277,17 @@ function draw(source, width, height, longest) {
   const scale = Math.min(1, longest / Math.max(width, height));
   const drawn = { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
   if (frame.canvas.width !== drawn.width || frame.canvas.height !== drawn.height) Object.assign(frame.canvas, drawn);
-  frame.imageSmoothingQuality = "high";
+  frame.imageSmoothingQuality = scale < 1 ? "high" : "low"; // a frame as large as asked for is only copied
   frame.fillStyle = "white"; // below what is transparent
   frame.fillRect(0, 0, drawn.width, drawn.height);
   frame.drawImage(source, 0, 0, drawn.width, drawn.height);
   return drawn;
+}
+
+/** Show what was drawn by draw(). */
+function showFrame() {
+  if (picture.canvas.width !== size.width || picture.canvas.height !== size.height) Object.assign(picture.canvas, size);
+  picture.drawImage(frame.canvas, 0, 0);
 }
 
 // ---------------------------------------------------------------- what is shown
@@ -282,7 +296,7 @@ function draw(source, width, height, longest) {
 function begin() {
   for (const track of stream?.getTracks() ?? []) track.stop();
   stream = video.srcObject = null;
-  video.hidden = $("picture").hidden = $("whole").hidden = true;
+  $("picture").hidden = $("whole").hidden = true;
   [faces, rates, chosen, spoken, paused] = [[], [], null, 0, false];
   window.lastAnswers = window.framesPerSecond = undefined;
   $("camera").textContent = "Start camera";
@@ -303,7 +317,7 @@ function end(sentence) {
 /** One sentence on the stage: in its middle while there is nothing else to see. */
 function say(sentence) {
   $("message").textContent = sentence;
-  $("notice").classList.toggle("middle", video.hidden && $("picture").hidden);
+  $("notice").classList.toggle("middle", $("picture").hidden);
 }
 
 /** Keep the model's answers for whoever asks the page by a program. */
@@ -326,7 +340,6 @@ function make(tag, name = "", text = "") {
 
 /** Build the panel of answers once; show() only changes numbers and bars in it. */
 function layOut() {
-  if ($("panel").childElementCount) return show(true);
   for (const task of about.tasks) {
     const section = make("section", "task");
     const heading = make("h2", "", word(task.name));
@@ -368,9 +381,14 @@ function layOut() {
   show(true);
 }
 
-/** Show the faces: boxes, buttons, the chosen one's answers; `atOnce` tells a listener now, too. */
+const due = () => performance.now() - written > REFRESH;
+
+/** Show the faces: boxes, and where it is due or `atOnce`, buttons and the chosen one's answers, told to a listener. */
 function show(atOnce) {
   if (!faces.some(({ id }) => id === chosen)) chosen = faces[0]?.id ?? null;
+  drawBoxes();
+  if (!atOnce && !due()) return;
+  written = performance.now();
   const face = faces.find(({ id }) => id === chosen);
   for (const task of about.tasks) {
     const value = face?.[task.name];
@@ -394,7 +412,6 @@ function show(atOnce) {
     }
   }
   showButtons(atOnce);
-  drawBoxes();
   if (atOnce || performance.now() - spoken > SPEAK) {
     spoken = performance.now();
     const told = faces.map((face) => `Face ${face.id}: ${inWords(face)}.`).join(" ");
