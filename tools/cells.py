@@ -123,7 +123,8 @@ def run_all(template: Path, sources: list[Path]) -> tuple[str, str, list[Noteboo
         sources: the notebooks' sources in order.
     """
     title, text, added = read(template)
-    steps, form, first, last = [], ["# @title Parameters of all steps"], [], []
+    first: list[NotebookNode] = []
+    steps, form, last = [], ["# @title Parameters of all steps"], []
     for source in sources:
         if source.stem[:2] not in RUN_ALL:
             continue
