@@ -145,6 +145,10 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
     run.write_metrics("export", check_graph(run, store) | time_graph(run, store) | {"bytes": size})
     print(verdict_table(verdict(run.read_metrics(), run.manifest["drawn"], run.weights)).to_string(index=False))
     print(f"The model has {size / 1e6:.1f} MB; {write_bundle(run)} holds it with all that its use needs.")
+    if args.variants:
+        from helpers.export.variants import compare_variants
+
+        print(compare_variants(run, store, run.folder, bar).round(4).to_string(index=False))
 
 
 def predict(args: argparse.Namespace, workspace: Workspace) -> int:
@@ -274,6 +278,8 @@ def _parser() -> argparse.ArgumentParser:
             add("--video", action="store_true", help="what is given are videos")
             add("--no_detector", action="store_true", help="each picture is one face")
             add("--to", help="folder for what is drawn (default: <workspace>/predicted)")
+        if step is export:
+            add("--variants", action="store_true", help="also write smaller and faster files, and measure them")
         if step in (train, evaluate, labels, export):
             add("--run", help="name of the run (default: %(default)s)", default="run-1")
         if step in (check, runs, predict, page):

@@ -129,7 +129,7 @@ def groups(found: dict[str, dict], title: str, scale: float, unit: str) -> Pictu
     :func:`helpers.evaluation.groups.by_group`; groups too small to judge are grey.
     """
     shown = {name: parts for name, parts in found.items() if name != "worst" and "note" not in parts}
-    figure, axes = _figure(1, max(1, len(shown)), 11, 3.6, title)
+    figure, axes = _figure(1, max(1, len(shown)), 13, 3.6, title)
     for axis, (name, parts) in zip(axes, shown.items(), strict=False):
         for at, part in enumerate(parts.values()):
             # Null in a file: no bound.
@@ -190,8 +190,8 @@ def curves(history: list[dict], title: str = "Training", epochs: int = 0) -> Pic
         for before, colour in colours.items():
             values = factor * np.array([row[before + key] for row in history], float)  # what is not known becomes NaN
             axis.plot(done, values, color=colour, marker="o", markersize=3)
-            told = {done.index(best), len(done) - 1} if best is not None and before != "train_" else set()
-            for at in told:
+            telling = best is not None and before != "train_" and key != "lr"
+            for at in {done.index(best), len(done) - 1} if telling else ():
                 axis.annotate(f"{values[at]:.3g}", (done[at], values[at]), fontsize=8, color=colour,
                               textcoords="offset points", xytext=(0, 5), ha="center")  # fmt: skip
         axis.set_title(text)

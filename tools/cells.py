@@ -37,6 +37,7 @@ HELP = {
     "CHANGES": 'Settings that win over the recipe, such as {"epochs": 20}.',
     "TENSORBOARD": "Show the curves in TensorBoard, too.",
     "RELEASE_GPU": "On Colab, end the session when all is done and on Drive, so that it costs nothing more.",
+    "VARIANTS": "Also write smaller and faster forms of the model, and measure them.",
     "STRENGTH": "0: no change, 1: as designed, 2: far too much.",
     "LEAVE_OUT": "Techniques to leave out, separated by commas.",
     "COMPARE_WITH": "Names of other evaluated runs, separated by commas.",

@@ -9,6 +9,7 @@
 # @title Parameters
 RUN = "run-1"  # @param {type:"string"}
 FACES = "faces"  # @param {type:"string"}
+VARIANTS = False  # @param {type:"boolean"}
 
 # %% tags=["first"] cellView="form"
 # @title Install what exporting needs, where it is missing
@@ -53,6 +54,20 @@ answered_faces(run, store)
 from helpers.evaluation.verdict import verdict, verdict_table
 
 verdict_table(verdict(run.read_metrics(), run.manifest["drawn"], run.weights))
+
+# %% [markdown]
+# ## Smaller or faster?
+#
+# With `VARIANTS` the model is also written with half the bytes for its weights, without the mirror image, for smaller
+# faces, and with whole numbers in its widest layers, and all of them read every validation face. Offered is what is
+# smaller or faster and loses at most half a point and a tenth of a year; recommended is the fastest of these, and of
+# equally fast ones the smallest. It takes some minutes.
+
+# %%
+from helpers.export.variants import compare_variants
+from helpers.session.progress import bar
+
+compare_variants(run, store, run.folder, bar) if VARIANTS else "VARIANTS is off, so there is nothing to do here."
 
 # %% [markdown]
 # ## Take it with you
