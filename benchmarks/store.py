@@ -22,6 +22,7 @@ import pyarrow as pa
 from benchmarks.common import finish, opened, parser
 from helpers.config import PackConfig, recipe
 from helpers.data.store import FaceStore, pack, write_files
+from helpers.files import write_json
 
 BATCHES = 300
 
@@ -32,7 +33,7 @@ def repeat(store: FaceStore, rows: int, folder: Path) -> None:
     whole = rows // len(store)
     table = pa.concat_tables([*[store.table] * whole, store.table.slice(0, rows - whole * len(store))])
     manifest = store.manifest | {"rows": rows, "files": write_files(table, folder)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_json(folder / "manifest.json", manifest)
 
 
 def measure(folder: Path, workers: int) -> dict[str, float]:
