@@ -1,6 +1,5 @@
 """The surest mistakes are shown with what the network looked at, and a card tells what the model is."""
 
-import json
 import shutil
 
 import numpy as np
@@ -12,7 +11,7 @@ from helpers.evaluation.failures import attention, captions, confused, judged, w
 from helpers.evaluation.figures import all_figures, face_figures, headline
 from helpers.evaluation.measures import measure
 from helpers.evaluation.predictions import write_predictions
-from helpers.files import InputError
+from helpers.files import InputError, write_json
 from helpers.runs.run import Run
 from helpers.tasks import AGE, EMOTION, EMOTIONS
 from helpers.training.model import create_model
@@ -64,12 +63,10 @@ def test_the_card_of_drawn_faces_passes_nothing_and_names_data_weights_and_the_l
     assert "| pass |" not in text
     pretrained = Run(run.folder, recipe("production"), run.manifest)
     assert "apache-2.0" in starting_terms(pretrained)
-    metrics = json.loads((run.folder / "metrics.json").read_text())
-    metrics.pop("checksum")
-    path = run.folder / "metrics.json"
+    path, metrics = run.folder / "metrics.json", run.read_metrics()
     kept = path.read_text()
     metrics["evaluation"]["weights"] = "0" * 64
-    path.write_text(json.dumps(metrics))
+    write_json(path, metrics)
     with pytest.raises(InputError, match="no evaluation of its weights"):
         write_card(run)
     path.write_text(kept)

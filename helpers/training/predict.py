@@ -66,12 +66,14 @@ class Predictions:
         known = TASKS[task].known(labels)
         return labels[known], TASKS[task].decisions(self.answers[task])[known]
 
-    def told(self, rows: np.ndarray) -> list[list[tuple[str, str, bool]]]:
+    def told(self, rows: np.ndarray) -> list[list[list]]:
         """For each of some rows and each label that it carries: the truth, the answer, and whether that is right.
+
+        Lists, since that is what a history reads back.
 
         An age is right within five years, as in the field's cumulative score.
         """
-        faces: list[list[tuple[str, str, bool]]] = [[] for _ in rows]
+        faces: list[list[list]] = [[] for _ in rows]
         at = np.argmax(self.rows == rows[:, None], axis=1)
         for name, task in TASKS.items():
             labels, said = self.labels[name].numpy()[at], task.decisions(self.answers[name][at])
@@ -79,7 +81,7 @@ class Predictions:
                 answer = task.classes[said[number]] if task.classes else f"{said[number]:.0f}"
                 score = task.scores(labels[number : number + 1], said[number : number + 1])[0]
                 right = bool(score if task.classes else score <= CLOSE)
-                faces[number].append((task.describe(labels[number]), answer, right))
+                faces[number].append([task.describe(labels[number]), answer, right])
         return faces
 
     def point_measures(self) -> dict[str, float | None]:
