@@ -51,7 +51,7 @@ def test_every_step_runs_in_order_from_the_paths_of_four_folders(workspace, path
     assert main(["train", "--data_paths", str(paths_file), *TINY]) == 0
     assert main(["preview"]) == 0
     assert main(["evaluate"]) == 0
-    assert main(["export", "--variants"]) == 0
+    assert main(["export"]) == 0
     run = workspace / "runs" / "run-1"
     model = onnx.load(run / "model.onnx")
     about = {each.key: each.value for each in model.metadata_props}
@@ -70,9 +70,7 @@ def test_every_step_runs_in_order_from_the_paths_of_four_folders(workspace, path
     assert {path.stem for path in (run / "figures").iterdir()} == drawn
     assert "Its faces are drawn" in (run / "MODEL_CARD.md").read_text()
     assert json.loads(about["calibration"]) == metrics["evaluation"]["calibration"]["fitted"]
-    assert (run / "model_fp16_weights.onnx").exists()
     printed = capsys.readouterr().out
-    assert "recommended" in printed
     assert "epoch 1" in printed and "Emotion accuracy" in printed and "drawn faces" in printed
 
 

@@ -144,7 +144,7 @@ def test_an_interrupt_stops_all_processes_together_and_keeps_what_was_learned(st
         while not subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True).stdout:
             time.sleep(0.05)
         time.sleep(1)
-    for _ in range(0 if early else 600):
+    for _ in range(0 if early else 1800):
         if log.exists() and "epoch 1" in log.read_text():
             break
         time.sleep(0.1)
