@@ -110,7 +110,16 @@ def _trace(reader: Reader, backbone: str) -> onnx.ModelProto:
         except torch.onnx.errors.OnnxExporterError as error:
             raise InputError(f"The backbone {backbone!r} cannot be exported to ONNX: {error}.") from error
     assert program is not None, "only an older way of exporting returns nothing"
-    return program.model_proto
+    return without_traces(program.model_proto)
+
+
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without what the exporter notes beside each node: which file and line, and so whose folder, it is from."""
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer, *model.graph.input,
+                 *model.graph.output, *model.functions):  # fmt: skip
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model
 
 
 @contextmanager
