@@ -172,6 +172,16 @@ def test_the_exported_graph_is_one_file_with_free_sizes_and_names_its_labels(fin
     assert about["age"] == "years" and "drawn" in about["trained_on"]
 
 
+def test_the_exported_graph_does_not_tell_in_whose_folder_it_was_made(finished):
+    # Incident: the exporter notes the file and line of each node's Python code, and so the user's folders.
+    content = (finished.folder / "model.onnx").read_bytes()
+    assert (
+        str(Path(__file__).parent.parent).encode() not in content
+        and b"stack_trace" not in content
+        and b"site-packages" not in content
+    )
+
+
 @pytest.mark.parametrize("shape", [(1, 48, 48, 3), (5, 200, 200, 3), (2, 33, 61, 3), (3, 1, 1, 3)])
 def test_the_exported_graph_answers_as_pytorch_for_any_size(finished, shape):
     faces = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -1,9 +1,10 @@
-"""Variants of the exported graph are offered by the stated rule."""
+"""Variants of the exported graph are smaller or faster, answer alike, and are offered by the stated rule."""
 
 import numpy as np
 import pandas as pd
 
-from helpers.export.variants import offered
+from helpers.export.graph import EXPORTS, build_graph, open_session
+from helpers.export.variants import COLUMNS, compare_variants, halved, offered
 
 FP32 = {"variant": "fp32", "MB": 18.0, "p50 ms": 4.0, "emotion_accuracy": 0.65, "age_mae": 5.0, "gender_accuracy": 0.9}
 
@@ -39,3 +40,20 @@ def test_the_fastest_is_recommended_and_of_those_as_fast_the_smallest():
     assert pick(half={"MB": 9.0}, faster={"p50 ms": 2.0}) == "faster"
     assert pick(half={"MB": 9.0, "p50 ms": 2.1}, faster={"p50 ms": 2.0}) == "half"
     assert pick(worse={"MB": 1.0, "p50 ms": 1.0, "emotion_accuracy": 0.6}) == "fp32"
+
+
+def test_the_variants_of_a_run_are_written_measured_and_answer_alike(trained, store, tmp_path):
+    found = compare_variants(trained, store, tmp_path).set_index("variant")
+    assert tuple(found.reset_index()) == COLUMNS and found["recommended"].sum() == 1
+    assert {"fp32", "fp16 weights", "24 px", "int8"} == set(found.index)
+    assert found["MB"]["fp16 weights"] < 0.6 * found["MB"]["fp32"] and found["MB"]["int8"] < found["MB"]["fp32"]
+    assert (found[["p50 ms", "p95 ms"]] > 0).all(axis=None) and found["emotion_accuracy"].between(0, 1).all()
+    face = store.image(0)[None]
+    told = {path.stem: open_session(path).run(EXPORTS, {"faces": face}) for path in tmp_path.glob("*.onnx")}
+    for want, got in zip(told["model_fp32"], told["model_fp16_weights"], strict=True):
+        np.testing.assert_allclose(got, want, atol=0.01, rtol=0.01)
+
+
+def test_a_variant_keeps_what_the_graph_tells_of_itself(trained):
+    whole = build_graph(trained)
+    assert halved(whole).metadata_props == whole.metadata_props

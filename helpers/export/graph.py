@@ -114,7 +114,7 @@ def _trace(reader: Reader, backbone: str) -> onnx.ModelProto:
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without what the exporter notes beside each node: which file and line, and so whose folder, it is from."""
+    """The graph without what the exporter notes beside each node: which file, and so whose folder, it is from."""
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer, *model.graph.input,
                  *model.graph.output, *model.functions):  # fmt: skip
         part.ClearField("metadata_props")
