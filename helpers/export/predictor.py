@@ -271,8 +271,9 @@ def read_picture(item: Any, name: str = "The picture") -> np.ndarray:
         return _of_array(item, name)
     if not isinstance(item, (str, os.PathLike, bytes, bytearray, Image.Image)):
         raise PredictorError(f"{name} is a {type(item).__name__}; give a path, a Pillow image, an array or bytes.")
-    if not isinstance(item, Image.Image | bytes | bytearray) and os.path.isdir(item):
-        raise PredictorError(f"{name} is a folder without pictures; give another one.")
+    if isinstance(item, (str, os.PathLike)) and not os.path.isfile(item):
+        lacking = "is a folder without pictures" if os.path.isdir(item) else "does not exist"
+        raise PredictorError(f"{name} {lacking}; give another one.")
     try:
         with warnings.catch_warnings(), ExitStack() as stack:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
