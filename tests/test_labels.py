@@ -5,6 +5,7 @@ import builtins
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from drawn_faces.datasets import write_own_faces
 from helpers.config import PackConfig, recipe
@@ -55,6 +56,25 @@ def test_no_face_is_judged_by_a_network_that_was_trained_on_it(store):
         assert not learned & asked and set(fold.rows("test")) == set(store.rows("test"))
         judged[list(asked)] += 1
     assert (judged == (store.faces["split"] != "test")).all(), "each training and validation face once"
+
+
+def test_copies_of_one_picture_are_judged_by_the_same_network(tmp_path):
+    # A network that has learned a copy by heart repeats its label, wrong or not.
+    table = write_own_faces(tmp_path, [(n % 7, 30, n % 2) for n in range(60)])
+    lines = table.read_text().splitlines()
+    for number, line in enumerate(lines[1:31]):
+        with Image.open(tmp_path / f"{number}.png") as picture:
+            picture.save(tmp_path / f"copy{number}.jpg", quality=90)
+        lines.append(line.replace(f"{number}.png", f"copy{number}.jpg"))
+    table.write_text("\n".join(lines) + "\n")
+    store = pack({"own": table}, tmp_path / "faces")
+    numbers, there = store.faces["name"].str.extract(r"(\d+)")[0], 0
+    for fold in fold_stores(store):
+        asked = set(numbers.iloc[fold.rows("validation")])
+        assert not asked & set(numbers.iloc[fold.rows("train")])
+        there += len(asked)
+    both = numbers[store.faces["split"] != "test"]
+    assert there == both.nunique() < len(both) - 10, "most copies are there twice"
 
 
 def test_packing_leaves_the_listed_labels_out_and_nothing_else(swapped, found, tmp_path):

@@ -12,6 +12,7 @@ import pyarrow as pa
 from helpers.config import TrainConfig
 from helpers.data.audit import split_keys
 from helpers.data.store import FaceStore
+from helpers.data.twins import likeness, twin_groups
 from helpers.files import InputError, write_file
 from helpers.tasks import TASKS
 from helpers.training.loop import fit
@@ -26,11 +27,15 @@ COLUMNS = ("dataset", "name", "sha", "task", "label", "answered", "probability",
 def fold_stores(store: FaceStore, folds: int = FOLDS) -> Iterator[FaceStore]:
     """The store as often as there are folds, with another part of its training and validation faces for validation.
 
-    The parts follow the hash of a face's pixels, or of its person. Test faces stay what they are: nothing looks at
-    them, and their labels are never doubted here.
+    The parts follow the hash of a face's pixels, or of its person, for copies of one picture that of one of them: who
+    has learned a copy by heart repeats its label. Test faces stay what they are: nothing looks at them, and their
+    labels are never doubted here.
     """
-    split, keys = store.faces["split"].to_numpy(object), split_keys(store.faces)
-    parts = np.array([int(key[-8:], 16) % folds for key in keys])
+    split, keys = store.faces["split"].to_numpy(object), split_keys(store.faces).to_numpy()
+    outlines, thumbnails = zip(*(likeness(store.image(row)) for row in range(len(store))), strict=True)
+    twins = twin_groups(store.faces["sha"].to_numpy(), np.stack(outlines), np.stack(thumbnails))
+    _, first, group = np.unique(twins, return_index=True, return_inverse=True)
+    parts = np.array([int(key[-8:], 16) % folds for key in keys[first]])[group]
     at = store.table.schema.get_field_index("split")
     for part in range(folds):
         given = np.where(split == "test", "test", np.where(parts == part, "validation", "train"))
