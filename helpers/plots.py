@@ -10,6 +10,7 @@ import seaborn as sns
 from IPython.core.pylabtools import print_figure
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from helpers.config import CRITERIA
@@ -193,7 +194,8 @@ def curves(history: list[dict], title: str = "Training", epochs: int = 0) -> Pic
             telling = best is not None and before != "train_" and key != "lr"
             for at in {done.index(best), len(done) - 1} if telling else ():
                 axis.annotate(f"{values[at]:.3g}", (done[at], values[at]), fontsize=8, color=colour,
-                              textcoords="offset points", xytext=(0, 5), ha="center")  # fmt: skip
+                              textcoords="offset points", xytext=(-3, 4), ha="right",
+                              path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
         axis.set_title(text)
         last = max(epochs, *done[-1:], 2)
         axis.set_xlim(1 - 0.04 * last, 1.04 * last)
