@@ -108,6 +108,14 @@ def test_every_result_is_also_drawn(executed):
     assert pictures["05"] >= 14 and pictures["06"] == 2 and pictures["07"] >= 1
 
 
+def test_the_first_notebook_meets_newcomers_with_little_to_read(executed):
+    # Incident: it began with 46 knobs of five recipes, and said that a run costs "about $0".
+    shown = [o.get("data", {}) for o in outputs(executed[1]["01"])]
+    tables = [data["text/html"].count("<tr") for data in shown if "text/html" in data]
+    assert tables and max(tables) <= 16
+    assert not any("$" in str(data) for data in shown)
+
+
 def test_a_technique_that_is_left_out_is_not_shown_and_all_others_are(executed, monkeypatch):
     workspace, _ = executed
     monkeypatch.setenv("FACE_WORKSPACE", str(workspace))

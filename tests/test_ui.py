@@ -210,6 +210,13 @@ def test_bars_tell_the_end_by_the_pixels_that_are_left(store, places, monkeypatc
     )
 
 
+def test_the_class_balance_of_all_datasets_is_as_wide_as_a_page(store):
+    # Incident: seven panels side by side were shrunk to half their size, and nobody could read them.
+    figure = plots.class_balance(store.manifest["audit"])
+    assert figure.get_size_inches()[0] <= 11 and len(figure.axes) >= 5
+    assert all(label.get_fontsize() >= 8 for axis in figure.axes for label in axis.get_xticklabels())
+
+
 def test_the_same_faces_are_told_after_each_epoch(store, trained):
     rows = watched(store)
     assert len(rows) == WATCHED and store.known("emotion")[rows].all() and set(rows) <= set(store.rows("validation"))
