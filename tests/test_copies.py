@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -241,7 +242,7 @@ def test_a_newest_copy_that_drive_does_not_give_is_passed_over_and_said(tmp_path
     assert newest.exists(), "it may answer another time"
 
 
-def test_a_drive_that_is_gone_is_told_and_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+def test_a_drive_that_is_gone_is_told_and_not_taken_for_an_empty_one(tmp_path, monkeypatch, capsys):
     first = Machine(tmp_path / "1", tmp_path / "drive" / "face-training", 0)
     with pytest.raises(InputError, match=r"face-training is out of reach \(.*\); mount Drive, then run this again"):
         first.restart()
@@ -255,12 +256,17 @@ def test_a_drive_that_is_gone_is_told_and_not_taken_for_an_empty_one(tmp_path, m
         return true(path)
 
     monkeypatch.setattr(os, "listdir", gone)
-    for attempt in (first.restart, first.save, Machine(tmp_path / "2", first.space.archive, 0).restart):
-        with pytest.raises(InputError, match="out of reach"):
-            attempt()
+    with pytest.raises(InputError, match="out of reach"):
+        Machine(tmp_path / "2", first.space.archive, 0).restart()
+    # Incident: a Drive that was lost in mid-run stopped "Run all" at the next notebook's first cell.
+    assert first.restart().learned == ["x0"], "what is here needs no archive"
+    first.space.save(first.folder)
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2 and all(line.startswith("WARNING: ") and "out of reach" in line for line in told)
+    assert list(first.space.run_folders()[0].iterdir()) == [first.folder]
 
 
-def test_a_full_disk_here_is_not_blamed_on_the_archive(tmp_path, monkeypatch):
+def test_a_full_disk_here_is_not_blamed_on_the_archive(tmp_path, monkeypatch, capsys):
     first = Machine(tmp_path / "1", tmp_path / "drive", 0).train("x")
     copy = first.save()
 
@@ -271,8 +277,8 @@ def test_a_full_disk_here_is_not_blamed_on_the_archive(tmp_path, monkeypatch):
     monkeypatch.setattr(workspace, "pack_folder", full)
     with pytest.raises(InputError, match=r"runs/a could not be written \(.*No space.*\); free some space on this disk"):
         Machine(tmp_path / "2", tmp_path / "drive", 0).restart()
-    with pytest.raises(InputError, match=r"a could not be packed on this machine \(.*No space"):
-        first.save()
+    first.space.save(first.folder)
+    assert re.match(r"WARNING: a could not be packed on this machine \(.*No space", capsys.readouterr().out)
     assert copy.exists() and not list((tmp_path / "2").rglob("*.*"))
 
 

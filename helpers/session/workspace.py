@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import tarfile
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,7 @@ class Workspace:
     archive: Path | None
     note: str
     _told: set[str] = field(default_factory=set, compare=False, repr=False)
+    _unsaved: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @property
     def paths_file(self) -> Path:
@@ -83,8 +85,10 @@ class Workspace:
         """Where runs are listed: on this machine, and beside it what tells of those that are in the archive alone."""
         here, elsewhere = self.folder / "runs", self.folder / ".elsewhere"
         shutil.rmtree(elsewhere, ignore_errors=True)
-        archive = self.archive or elsewhere
-        for key in copied_folders(archive):
+        archive, keys = self.archive or elsewhere, list[str]()
+        with suppress(OSError):  # a Drive that is gone has been told of
+            keys = copied_folders(archive)
+        for key in keys:
             kind, _, name = key.partition("-")
             for copy in self._copies(key) if kind == "runs" and not (here / name).exists() else ():
                 with suppress(OSError, tarfile.TarError):  # the one before may be whole
@@ -96,22 +100,32 @@ class Workspace:
         """On Colab, end the session, so that its GPU costs nothing more; returns what was done."""
         if place() != "colab" or self.archive is None:
             return f"This machine is not given back. {self.note}"
+        if self._unsaved:
+            return f"This machine is not given back, since the last copy of {', '.join(self._unsaved)} failed."
         from google.colab import drive, runtime
 
         drive.flush_and_unmount()  # what is still on its way to Drive would go with the machine
         runtime.unassign()
         return "The machine is given back."
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, tell: Callable[[str], object] = print) -> None:
         """Put a copy of a folder of the workspace into the archive, verified; does nothing without one.
 
         What is not needed to go on stays here. Where another machine has gone on from the same copy both stay, and the
-        user is told.
-
-        Raises:
-            InputError: this machine's disk is full, the archive cannot be written, or the copy does not read back as it
-                was.
+        user is told. Where the copy fails, ``tell`` is given a sentence and the work goes on: a Drive that is full or
+        gone must not keep a finished model from being exported and offered as a download.
         """
+        try:
+            self._copy(folder)
+        except InputError as error:
+            self._unsaved.add(folder.name)
+            tell(f"WARNING: {error}")
+        else:
+            self._unsaved.discard(folder.name)
+
+    def _copy(self, folder: Path) -> None:
+        """As :meth:`save`, but raises an InputError where this machine's disk is full, the archive cannot be written,
+        or the copy does not read back as it was."""
         if self.archive is None:
             return
         key = self._key(folder)
@@ -146,13 +160,21 @@ class Workspace:
         """Bring a folder back from the archive unless it is here; returns whether it is here now.
 
         A copy that cannot be read is passed over for the one before. A run on this machine that is behind the archive's
-        and has no steps of its own is put aside for it; where both have gone on, the user is told.
+        and has no steps of its own is put aside for it; where both have gone on, the user is told, and so where the
+        archive is out of reach.
 
         Raises:
-            InputError: the archive is out of reach, not one copy can be read, or this machine's disk is full.
+            InputError: it is not here, and the archive is out of reach or not one copy can be read; or this machine's
+                disk is full.
         """
         key, here = self._key(folder), any(path.is_file() and is_needed(path) for path in folder.rglob("*"))
-        copies = self._copies(key)
+        try:
+            copies = self._copies(key)
+        except InputError as error:
+            if not here:
+                raise
+            print(f"WARNING: {error} Until then what is on this machine is used.")
+            return True
         base, problems = self._base(key, copies), []
         for copy in copies:
             if here and not _is_behind(step_of(folder), base, copy, copies):

@@ -10,7 +10,6 @@ from IPython.display import HTML, display
 from helpers import plots
 from helpers.config import TrainConfig
 from helpers.data.store import FaceStore
-from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.runs.tensorboard import log_to_tensorboard
 from helpers.session.progress import Progress, duration
@@ -117,10 +116,7 @@ class LiveTraining:
 
     def _save(self, run: Run) -> None:
         """Copy what there is of the run to the archive; where that fails it is safe on this machine."""
-        try:
-            self._workspace.save(run.folder)
-        except InputError as error:
-            self.log(f"WARNING: {error}")
+        self._workspace.save(run.folder, self.log)
         self._copied = time.monotonic()
 
     def close(self, run: Run) -> None:
