@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -78,14 +79,15 @@ def _about(model: Path) -> dict:
 
 def open_page(path: Path) -> None:
     """Show a page: on Colab in a new window, which the kernel serves; elsewhere say where it lies."""
-    if place() != "colab":
-        print(f"Open {path} in a browser.")
-        return
-    from google.colab import output
+    if place() == "colab":
+        from google.colab import output
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(path.parent)))
-    Thread(target=server.serve_forever, daemon=True).start()
-    output.serve_kernel_port_as_window(server.server_port, path=f"/{path.name}")
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(path.parent)))
+        Thread(target=server.serve_forever, daemon=True).start()
+        with suppress(Exception):  # outside Colab's own page there is no browser to ask
+            output.serve_kernel_port_as_window(server.server_port, path=f"/{path.name}")
+            return
+    print(f"Open {path} in a browser.")
 
 
 class _Quiet(SimpleHTTPRequestHandler):

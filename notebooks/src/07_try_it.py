@@ -72,16 +72,17 @@ else:
 # %% [markdown]
 # ## The camera
 #
-# One page that holds the model and all it needs. Download it and open it in a browser: it asks for the camera or takes
-# pictures, and nothing leaves your device.
+# One page that holds the model and all it needs. Colab opens it in a window; everywhere you can download it and open it
+# in a browser: it asks for the camera or takes pictures, and nothing leaves your device.
 
 # %%
-from helpers.export.page import write_page
+from helpers.export.page import open_page, write_page
 from helpers.session.workspace import offer_download
 
 page = write_page(model, workspace.folder / "try_it.html", DETECTOR)
 print(f"{page} has {page.stat().st_size / 1e6:.1f} MB")
 offer_download(page)
+open_page(page)
 
 # %% [markdown]
 # ## What you should see
