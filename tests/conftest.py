@@ -16,6 +16,12 @@ settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=T
 settings.register_profile("explore", derandomize=False, max_examples=500, deadline=None, print_blob=True)
 settings.load_profile("fixed")
 
+# Where several processes run the tests, each keeps to one core, and so does all that it starts: two networks that both
+# train on all cores take longer than one after the other.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
 
 @pytest.fixture(scope="session")
 def sample_folders(tmp_path_factory) -> dict[str, Path]:
