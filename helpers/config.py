@@ -347,23 +347,22 @@ _PRODUCTION = _SEED.replace(
     dropout_hidden=0.1, mix_probability=0.4, mix_ramp=10, mix_fade=0.3, augment=0.5, flip_test=True,
 )  # fmt: skip
 
-_SMALL = _SEED.replace(
-    backbone="test_resnet", weights="none", img_size=64, epochs=7, schedule="cosine", lr=2e-3, focal_alpha=1.0,
-    emotion_weight=2.0, dropout_in=0.2, dropout_hidden=0.1, mix_probability=0.0, augment=0.5, workers=1,
-)  # fmt: skip
-
 RECIPES = {
     "seed": _SEED,
     "production": _PRODUCTION,
     "quick": _PRODUCTION.replace(img_size=128, epochs=10),
-    "small": _SMALL,
-    "demo": _SMALL.replace(batch_size=32, epochs=12, lr=1e-3, augment=0.3, mix_probability=0.1),
-}
+    "small": _PRODUCTION.replace(
+        **STARTS["none"], weights="none", backbone="test_resnet", img_size=64, epochs=10, workers=1),
+    "demo": _SEED.replace(
+        backbone="test_resnet", weights="none", img_size=64, epochs=12, batch_size=32, schedule="cosine", lr=1e-3,
+        focal_alpha=1.0, emotion_weight=2.0, dropout_in=0.2, dropout_hidden=0.1, mix_probability=0.1, augment=0.3,
+        workers=1),
+}  # fmt: skip
 """Every recipe is a full config.
 
 ``seed``: what this project grew from, kept for comparison. ``production``: what a GPU is for, the default there.
-``quick``: the same in about 15 minutes of a T4. ``small``: timm's smallest ResNet from random weights, for about half
-an hour on two CPU cores. ``demo``: the same for the few thousand drawn faces.
+``quick``: the same in about 15 minutes of a T4. ``small``: the same with timm's smallest ResNet from random weights, for
+about half an hour on two CPU cores. ``demo``: that network for the few thousand drawn faces.
 """
 
 _FOR_GPUS = ("seed", "production", "quick")
