@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ),
         (
             "onnx",
-            ["--backbone", "test_resnet", "--size", "32", "--mirror", "--calls", "3", "--threads", "1"],
+            ["--backbone", "test_resnet", "--size", "32", "--calls", "3", "--threads", "1"],
             {"fp32_ratio", "best_ratio"},
         ),
         ("detector", ["--most", "3", "--scenes", "1"], {"threshold", "ms_640x480"}),
