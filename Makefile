@@ -31,11 +31,12 @@ colab: .venv-colab/installed  ## run the notebooks on Colab's Python version wit
 browser: .venv-lab/installed .venv-colab/installed  ## notebook 04 in Chromium, with notebook 6 and with JupyterLab 4
 	.venv-lab/bin/python -m pytest tests/test_browser.py
 
-bench: .venv/installed  ## measure loader, store, training and evaluation on drawn faces; FACES=<packed store> for others
+bench: .venv/installed  ## measure loader, store, training, evaluation and export on drawn faces; FACES=<packed store> for others
 	.venv/bin/python -m benchmarks.loader $(if $(FACES),--faces $(FACES))
 	.venv/bin/python -m benchmarks.store $(if $(FACES),--faces $(FACES))
 	.venv/bin/python -m benchmarks.training $(if $(FACES),--faces $(FACES))
 	.venv/bin/python -m benchmarks.evaluation $(if $(FACES),--faces $(FACES))
+	.venv/bin/python -m benchmarks.onnx $(if $(FACES),--faces $(FACES))
 
 constraints: .venv/installed  ## pin what a new requirement needs; what is pinned stays, so edit a line to change it
 	.venv/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \

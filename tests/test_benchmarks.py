@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from graphs import tiny_model
 from tables import answered, blank
 
 from benchmarks import peers
+from benchmarks.onnx import EACH, GROUPS, megabytes, parity
 from benchmarks.peers import as_predictions, report, score
+from helpers.export.graph import build_graph
 from helpers.files import InputError
 from helpers.tasks import EMOTION, GENDER, Classes
 
@@ -33,6 +36,11 @@ ROOT = Path(__file__).resolve().parent.parent
             "evaluation",
             ["--predictions", "2000", "--predict", "64", "--backbone", "test_resnet", "--size", "64"],
             {"measures_s", "figures_s", "predicting_by_forward"},
+        ),
+        (
+            "onnx",
+            ["--backbone", "test_resnet", "--size", "32", "--calls", "3", "--threads", "1"],
+            {"fp32_ratio", "best_ratio"},
         ),
         ("detector", ["--most", "3", "--scenes", "1"], {"threshold", "ms_640x480"}),
         (
@@ -68,6 +76,23 @@ def test_a_benchmark_ends_with_its_ratios(store, name, options, figures):
     assert figures <= set(last) and (name in ("training", "evaluation") or all(last[figure] > 0 for figure in figures))
     assert last["faces"] == len(store) and last["drawn"] is True
     assert not list(store.folder.parent.glob("tmp*")), "nothing is left behind"
+
+
+def test_an_exported_graph_is_compared_with_the_network_face_by_face(trained, store, tmp_path):
+    whole, other = build_graph(trained), build_graph(trained, img_size=24)
+    paths = {"fp32": tmp_path / "fp32.onnx", "24 px": tmp_path / "24.onnx"}
+    for path, model in zip(paths.values(), (whole, other), strict=True):
+        path.write_bytes(model.SerializeToString())
+    found = parity(trained, paths, store)
+    assert {one["faces"] for one in found.values()} == {len(store.fixed_sample("validation", EACH))}
+    for size in GROUPS:
+        assert found[f"fp32, batch {size}"]["difference"] < 1e-4 and found[f"fp32, batch {size}"]["changed"] == 0
+        assert found[f"24 px, batch {size}"]["difference"] > 1e-3
+
+
+def test_peak_memory_is_that_of_the_fresh_process_and_not_of_the_one_that_starts_it(tmp_path):
+    held = np.ones(300_000_000, np.uint8)
+    assert 20 < megabytes(tiny_model(tmp_path / "tiny.onnx"), (1, 8, 8, 3)) < len(held) / 1e6
 
 
 def made_up(labels: dict[str, list], **columns) -> tuple[pd.DataFrame, pd.DataFrame]:
