@@ -435,7 +435,10 @@ def test_predict_gives_json_and_takes_a_detector_that_comes_along(workspace, pho
     assert main(["predict", str(photo), "--json"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     told = json.loads(line)
-    assert told["faces"][0]["box"] == [0, 0, *(side // 2 for side in draw_group(2).shape[1::-1])] and not told["whole_picture"]
+    assert (
+        told["faces"][0]["box"] == [0, 0, *(side // 2 for side in draw_group(2).shape[1::-1])]
+        and not told["whole_picture"]
+    )
     assert set(told["faces"][0]["emotion_probabilities"]) == set(CLASSES["emotion"])
 
 

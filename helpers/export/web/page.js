@@ -258,7 +258,7 @@ async function readPicture(file, whole = !about.detects) {
     faces = answer.faces.map((face, at) => ({ ...face, id: at + 1 }));
     say("");
     if (!faces.length) {
-      say("No face was found in this picture.");
+      say("No face was found; one below a fifth of the picture's width is not seen here.");
       $("whole").hidden = false;
       $("whole").onclick = () => readPicture(file, true);
     } else if (whole) {
