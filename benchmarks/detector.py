@@ -28,7 +28,7 @@ Picture = np.ndarray
 Crops = tuple[np.ndarray, np.ndarray]
 """Squares (N, 4) in pixels and scores (N,)."""
 
-FILE = Path(__file__).resolve().parent.parent / "models" / "detector.onnx"
+MODELS = Path(__file__).resolve().parent.parent / "models"
 
 SIZES = (0.05, 0.08, 0.12, 0.2, 0.3, 0.45, 0.6)
 """A face's side by the picture's width."""
@@ -52,9 +52,9 @@ MARGINS, SHIFTS = np.arange(100, 131) / 100, np.arange(-12, 3) / 100
 """Tried for the crops."""
 
 
-def opened_detector(**settings: object) -> onnxruntime.InferenceSession:
-    """The detector on one thread, with other values for its initializers ``threshold``, ``margin`` or ``shift``."""
-    model = onnx.load(FILE)
+def opened_detector(file: Path, **settings: object) -> onnxruntime.InferenceSession:
+    """A detector on one thread, with other values for its initializers ``threshold``, ``margin`` or ``shift``."""
+    model = onnx.load(file)
     for value in model.graph.initializer:
         if value.name in settings:
             value.CopyFrom(numpy_helper.from_array(np.asarray(settings[value.name], np.float32), value.name))
@@ -216,10 +216,10 @@ def recalls(detector: onnxruntime.InferenceSession, faces: list[Picture], scenes
     return found
 
 
-def margins(faces: list[Picture]) -> np.ndarray:
+def margins(file: Path, faces: list[Picture]) -> np.ndarray:
     """Mean overlap of the crops with the faces' own bounds, had the margin and shift been others: (M, S)."""
     rng, found = np.random.default_rng(2), []
-    exact = opened_detector(margin=1.0, shift=[0, 0])
+    exact = opened_detector(file, margin=1.0, shift=[0, 0])
     for face in faces:
         scene = background(rng, 640, 640)
         corner = rng.integers(120, 240, 2)
@@ -270,10 +270,12 @@ def main() -> None:
     made = parser(__doc__.partition("\n")[0])
     made.add_argument("--most", type=int, default=300, help="faces of a dataset (default: %(default)s)")
     made.add_argument("--scenes", type=int, default=20, help="scenes of a size and angle (default: %(default)s)")
+    made.add_argument("--file", default="detector.onnx", help="of models, to measure (default: %(default)s)")
     options = made.parse_args()
-    chosen = {value.name: numpy_helper.to_array(value) for value in onnx.load(FILE).graph.initializer}
+    file = MODELS / options.file
+    chosen = {value.name: numpy_helper.to_array(value) for value in onnx.load(file).graph.initializer}
     threshold, margin, shift = (float(chosen[name].ravel()[-1]) for name in ("threshold", "margin", "shift"))
-    low = opened_detector(threshold=[min(THRESHOLDS)])
+    low = opened_detector(file, threshold=[min(THRESHOLDS)])
 
     print("False alarms in 100 pictures without a face, from score " + "".join(f"{limit:7.1f}" for limit in THRESHOLDS))
     empty = {}
@@ -292,11 +294,11 @@ def main() -> None:
             limits = (f"{limit:.1f}: {together.recall(limit):.1%}" for limit in THRESHOLDS)
             print(f"{together.shown} faces of 20 % of the width and more, recall by threshold: {', '.join(limits)}")
             recall[name] = round(together.recall(threshold), 4)
-            surfaces[name] = margins(faces)
+            surfaces[name] = margins(file, faces)
             at = np.abs(MARGINS - margin).argmin(), np.abs(SHIFTS - shift).argmin()
             print(f"{name}: best {said(surfaces[name])}; as shipped {surfaces[name][at]:.3f}", flush=True)
         print(f"all datasets alike: best {said(np.mean(list(surfaces.values()), 0))}")
-        shipped, rng = opened_detector(), np.random.default_rng(4)
+        shipped, rng = opened_detector(file), np.random.default_rng(4)
         for width, height in ((320, 240), (640, 480), (1920, 1080), (4000, 3000)):
             picture = background(rng, height, width)
             figures[f"ms_{width}x{height}"] = round(milliseconds(shipped, picture, 10 * options.rounds), 2)

@@ -7,7 +7,7 @@ import numpy as np
 from drawn_faces.face import draw_face
 from helpers.tasks import EMOTIONS
 
-_SIZE, _GAP, _COLUMNS = 220, 60, 2  # the detector finds faces from about a fifth of the width on
+_SIZE, _GAP, _COLUMNS = 220, 60, 2  # the camera's detector finds faces from about a fifth of the width on
 
 
 def draw_group(count: int = 4, seed: int = 0) -> np.ndarray:

@@ -186,11 +186,10 @@ def _of_videos(predictor, paths: list[str], to: Path) -> Iterator:
 def page(args: argparse.Namespace, workspace: Workspace) -> None:
     """07: write try_it.html, one file that reads a camera or pictures in any browser and asks no server."""
     from helpers.export.page import write_page
-    from helpers.export.predictor import DETECTOR
 
     model = _model(args, workspace)
     folder = model.parent if args.run and not args.model else workspace.folder
-    path = write_page(model, folder / "try_it.html", DETECTOR)
+    path = write_page(model, folder / "try_it.html")
     print(f"{path} has {path.stat().st_size / 1e6:.1f} MB; open it in a browser.")
 
 

@@ -20,8 +20,7 @@ from drawn_faces.face import draw_face
 from helpers.__main__ import main
 from helpers.export import page as page_module
 from helpers.export.graph import EXPORTS, export_graph, open_session
-from helpers.export.page import open_page, write_page
-from helpers.export.predictor import DETECTOR
+from helpers.export.page import CAMERA_DETECTOR, open_page, write_page
 from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.tasks import TASKS
@@ -44,7 +43,7 @@ def model(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(model, tmp_path_factory):
-    return write_page(model, tmp_path_factory.mktemp("pages") / "try_it.html", DETECTOR)
+    return write_page(model, tmp_path_factory.mktemp("pages") / "try_it.html")
 
 
 def scene(faces, width=640, height=480) -> np.ndarray:
@@ -65,7 +64,7 @@ PAIR = scene([(30, 80, 260, 3, 30, 1), (350, 100, 240, 6, 55, 0)])
 
 def test_the_page_is_one_small_file_that_names_no_address_to_load_from(model, written):
     text = written.read_text()
-    spare = 6_000_000 + 1.4 * model.stat().st_size + 1.4 * DETECTOR.stat().st_size
+    spare = 6_000_000 + 1.4 * model.stat().st_size + 1.4 * CAMERA_DETECTOR.stat().st_size
     assert written.stat().st_size < spare, "30 MB for a model of 9 MB leave no more"
     outside = re.sub(r'<script type="application/gzip".*?</script>', "", text, flags=re.S)
     loaded = re.findall(r"""(?:src|href|action|poster|data)\s*=\s*["']?([^"'\s>]+)|url\(\s*["']?([^"')]+)""", outside)
@@ -75,7 +74,7 @@ def test_the_page_is_one_small_file_that_names_no_address_to_load_from(model, wr
 
 
 def test_the_same_files_make_the_same_page(model, written, tmp_path):
-    assert write_page(model, tmp_path / "again.html", DETECTOR).read_bytes() == written.read_bytes()
+    assert write_page(model, tmp_path / "again.html").read_bytes() == written.read_bytes()
 
 
 def test_classes_and_terms_come_from_the_model_s_metadata(model, tmp_path):
@@ -94,7 +93,7 @@ def test_classes_and_terms_come_from_the_model_s_metadata(model, tmp_path):
 def test_files_that_make_no_page_are_named_in_a_sentence(model, tmp_path):
     for files, words in (
         ((tmp_path / "none.onnx",), "does not exist"),
-        ((DETECTOR,), "does not say or give 'emotion'"),
+        ((CAMERA_DETECTOR,), "does not say or give 'emotion'"),
         ((model, tmp_path / "none.onnx"), r"none.onnx does not exist"),
         ((model, model), "a detector gives boxes and scores"),
     ):
@@ -206,7 +205,7 @@ def largest_difference(model, picture, answers, step=1) -> float:
         step: the detector saw every so many pixels.
     """
     seen = np.ascontiguousarray(picture[::step, ::step])
-    boxes, scores = open_session(DETECTOR).run(["boxes", "scores"], {"picture": seen})
+    boxes, scores = open_session(CAMERA_DETECTOR).run(["boxes", "scores"], {"picture": seen})
     session, worst = open_session(model), 0.0
     for face, box, score in zip(answers["faces"], (boxes * step).tolist(), scores, strict=True):
         assert face["box"] == box and face["score"] == pytest.approx(score, abs=1e-3)
@@ -271,7 +270,7 @@ def test_the_camera_s_frame_is_shown_with_the_answers_for_it(browser, model, wri
         shown, answers = page.tab.evaluate("[document.getElementById('picture').toDataURL(), window.lastAnswers]")
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.split(",")[1]))).convert("RGB"))
     assert picture.shape == (480, 640, 3) and any(set(EXPORTS) <= set(face) for face in answers["faces"])
-    assert largest_difference(model, picture, answers, step=2) <= 1e-3
+    assert largest_difference(model, picture, answers, step=4) <= 1e-3
 
 
 @needs_browser
@@ -313,7 +312,7 @@ def test_pictures_without_a_face_and_what_is_no_picture_get_a_sentence(browser, 
             page.until(f"document.getElementById('message').textContent.includes({words!r})")
         page.read(np.full((200, 300, 3), 128, np.uint8))
         assert page.until("window.lastAnswers")["faces"] == []
-        assert page.said() == "No face was found in this picture."
+        assert page.said().startswith("No face was found; one below a fifth")
         page.tab.click("#whole")
         answers = page.until("window.lastAnswers?.whole && window.lastAnswers")
         assert answers["faces"][0]["box"] == [0, 0, 300, 200] and "whole picture" in page.said()
@@ -321,7 +320,7 @@ def test_pictures_without_a_face_and_what_is_no_picture_get_a_sentence(browser, 
 
 @needs_browser
 def test_without_a_detector_the_whole_picture_is_the_face_and_the_page_says_so(browser, model, tmp_path):
-    with Opened(browser, write_page(model, tmp_path / "try_it.html")) as page:
+    with Opened(browser, write_page(model, tmp_path / "try_it.html", None)) as page:
         page.read(GROUP)
         answers = page.until("window.lastAnswers")
         assert [face["box"] for face in answers["faces"]] == [[0, 0, 640, 480]]

@@ -162,6 +162,16 @@ def test_a_detector_that_gives_no_boxes_costs_one_sentence(model, boxes, said):
     assert said in answer.error and answer.error.startswith("Picture 1") and not answer.faces
 
 
+def test_what_is_too_small_to_be_read_as_a_face_costs_a_sentence(model):
+    # Incident: a picture of one pixel was read as a face of 63 years.
+    for wide, high in ((1, 1), (7, 300), (300, 7)):
+        (answer,) = Predictor(model).predict(colours(5, high, wide))
+        assert f"Picture 1 has {wide} x {high} pixels for a face, but 8 x 8 are" in answer.error and not answer.faces
+    assert not Predictor(model).predict(colours(5, 8, 8))[0].error
+    (answer,) = Predictor(model, lambda picture: [[0, 0, 7, 7], [0, 0, 8, 8]]).predict(colours(5))
+    assert [face.box for face in answer.faces] == [(0, 0, 8, 8)] and "has 7 x 7 pixels" in answer.error
+
+
 def test_boxes_that_reach_over_the_edge_are_cut_there(model):
     (answer,) = Predictor(model, lambda picture: [[-5.2, -1, 500, 12.6]]).predict(colours(6))
     assert answer.faces[0].box == (0, 0, 30, 13)
@@ -394,8 +404,8 @@ def test_a_foreign_or_damaged_or_missing_model_is_one_sentence(tmp_path, model, 
         Predictor(model, model)
 
 
-def test_the_newest_model_is_the_shipped_one_and_never_the_detector(tmp_path, model):
-    for age, name in enumerate(("detector.onnx", "new.onnx", "old.onnx")):
+def test_the_newest_model_is_the_shipped_one_and_never_a_detector(tmp_path, model):
+    for age, name in enumerate(("detector.onnx", "detector_camera.onnx", "new.onnx", "old.onnx")):
         shutil.copy(model, tmp_path / name)
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     assert shipped_model(tmp_path).name == "new.onnx"

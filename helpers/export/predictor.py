@@ -35,6 +35,7 @@ DETECTOR = MODELS / "detector.onnx"
 """Finds faces: ``picture``, uint8 RGB (H, W, 3), in; ``boxes``, int64 (N, 4), and ``scores`` out, the surest first."""
 
 _OUTPUTS = ("emotion", "gender", "age", "age_range")
+_SMALLEST = 8  # pixels a side of what is read as a face: less is answered as surely, and means nothing
 _PIXELS = 2_000_000  # of faces that are held and answered together: the network takes some 40 times as many bytes
 _TOGETHER = 64  # pictures that wait for one another
 _READABLE = 640  # pixels that the longer side of a drawn picture has at least
@@ -218,6 +219,10 @@ class Predictor:
 
     def _read(self, faces: list[tuple[Box | None, np.ndarray]]) -> list[Face | str]:
         """A Face for each of some of one size, or why there is none, to stand behind the picture's name."""
+        high, wide = faces[0][1].shape[:2]
+        if min(high, wide) < _SMALLEST:
+            wanted = f"{_SMALLEST} x {_SMALLEST} are the least that can be read; give a larger picture."
+            return [f"has {wide} x {high} pixels for a face, but {wanted}"] * len(faces)
         try:
             outputs = self._session.run(_OUTPUTS, {"faces": np.stack([pixels for _, pixels in faces])})
         except Exception as error:  # ONNX Runtime's own errors have no common base, and memory may be short
@@ -244,7 +249,7 @@ class Predictor:
 
 def shipped_model(folder: Path = MODELS) -> Path:
     """The newest model that comes with this project; raises a PredictorError where there is none."""
-    found = [path for path in folder.glob("*.onnx") if path.name != DETECTOR.name]
+    found = [path for path in folder.glob("*.onnx") if not path.name.startswith(DETECTOR.stem)]
     if not found:
         raise PredictorError(f"There is no model in {folder}; train and export a run (notebooks 04, 06) and name it.")
     return max(found, key=lambda path: (path.stat().st_mtime, path.name))

@@ -80,10 +80,9 @@ compare_variants(run, store, run.folder, bar) if VARIANTS else "VARIANTS is off,
 # @title Write the bundle, copy all to Drive, and offer it as a download
 from helpers.export.bundle import write_bundle
 from helpers.export.page import write_page
-from helpers.export.predictor import DETECTOR
 from helpers.session.workspace import offer_download
 
-write_page(path, run.folder / "try_it.html", DETECTOR)
+write_page(path, run.folder / "try_it.html")
 bundle = write_bundle(run)
 workspace.save(run.folder)
 offer_download(bundle)

@@ -24,7 +24,7 @@ install.bring("requirements-export.txt")
 # knows what it was trained on, and below which probability its answer is called unsure.
 
 # %%
-from helpers.export.predictor import DETECTOR, Predictor
+from helpers.export.predictor import Predictor
 from helpers.ui.pictures import choose_models, choose_pictures, show_answers
 
 model, earlier = choose_models(workspace, RUN, BEFORE)
@@ -79,7 +79,7 @@ else:
 from helpers.export.page import open_page, write_page
 from helpers.session.workspace import offer_download
 
-page = write_page(model, workspace.folder / "try_it.html", DETECTOR)
+page = write_page(model, workspace.folder / "try_it.html")
 print(f"{page} has {page.stat().st_size / 1e6:.1f} MB")
 offer_download(page)
 open_page(page)

@@ -1,5 +1,5 @@
 const FRAME = 640; // longer side in pixels of the camera's frames: asked for so, as reducing costs more than it saves
-const FOUND = 240; // the least longer side in which the detector, which itself sees 128, looks for the camera's faces
+const FOUND = 160; // the least longer side in which the detector, which itself sees 128, looks for the camera's faces
 const BUDGET = 30; // milliseconds of a frame after which no further face is read; in a picture all are
 const LARGEST = 4096; // longer side of a picture; larger ones are reduced to it
 const FADE = 300; // milliseconds until an answer of the camera counts 1/e in what is shown
@@ -11,7 +11,9 @@ const SPEAK = 3000; // milliseconds between the sentences for those who listen
 const $ = (id) => document.getElementById(id);
 const about = JSON.parse($("about").textContent);
 const threshold = JSON.parse(about.model.threshold ?? "{}");
-const frame = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+// Of the camera, one has the frame that is read, the other one the frame before, which is shown meanwhile.
+const readable = () => document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+let [frame, other] = [readable(), readable()];
 const picture = $("picture").getContext("2d");
 // Never shown itself: the frame that was read is, so that boxes lie on the faces they were found at.
 const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
@@ -135,34 +137,45 @@ async function startCamera(device) {
 /** Read frame after frame until something else is begun. */
 async function watch(mine) {
   let next = nextFrame();
-  while (mine === turn) {
+  let reveal; // shows the last answer, once
+  for (;;) {
+    if (!next.came) reveal = reveal?.();
     await next;
     if (mine !== turn) return;
     next = nextFrame(); // asked for before this one is read: what comes meanwhile is read at once
     if (paused || !video.videoWidth) continue;
+    [frame, other] = [other, frame];
     const { width, height } = draw(video, video.videoWidth, video.videoHeight, FRAME);
+    const { canvas } = frame;
     const { data } = frame.getImageData(0, 0, width, height);
     const side = Math.min(width, height);
     const [left, top] = [(width - side) >> 1, (height - side) >> 1];
     const box = about.detects ? undefined : [left, top, left + side, top + side];
     const step = Math.floor(Math.max(width, height) / FOUND) || 1;
-    const answer = await ask({ rgba: data, width, height, box, step, budget: BUDGET }, [data.buffer]);
-    if (mine !== turn || paused) continue;
-    size = { width, height };
-    showFrame();
-    showRate(answer);
-    follow(answer);
-    publish("camera", answer);
+    const reading = ask({ rgba: data, width, height, box, step, budget: BUDGET }, [data.buffer]);
+    reveal?.(); // while the worker reads
+    const answer = await reading;
+    reveal = () => {
+      if (mine !== turn || paused) return;
+      size = { width, height };
+      showFrame(canvas);
+      showRate(answer);
+      follow(answer);
+      publish("camera", answer);
+    };
   }
 }
 
 /** Wait for the camera's next frame; a paused or hidden camera has none, so look now and then. */
-const nextFrame = () =>
-  new Promise((resolve) => {
+function nextFrame() {
+  const next = new Promise((resolve) => {
     setTimeout(resolve, 250);
     if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(resolve);
     else requestAnimationFrame(resolve);
   });
+  next.then(() => (next.came = true));
+  return next;
+}
 
 /** Offer the choice where there are several cameras; their names are known once one is allowed. */
 async function listCameras(current) {
@@ -250,7 +263,7 @@ async function readPicture(file, whole = !about.detects) {
   try {
     size = draw(bitmap, bitmap.width, bitmap.height, LARGEST);
     const pixels = frame.getImageData(0, 0, size.width, size.height);
-    showFrame();
+    showFrame(frame.canvas);
     $("picture").hidden = false;
     const box = whole ? [0, 0, size.width, size.height] : undefined;
     const answer = await ask({ rgba: pixels.data, ...size, box }, [pixels.data.buffer]);
@@ -258,7 +271,7 @@ async function readPicture(file, whole = !about.detects) {
     faces = answer.faces.map((face, at) => ({ ...face, id: at + 1 }));
     say("");
     if (!faces.length) {
-      say("No face was found in this picture.");
+      say("No face was found; one below a fifth of the picture's width is not seen here.");
       $("whole").hidden = false;
       $("whole").onclick = () => readPicture(file, true);
     } else if (whole) {
@@ -285,9 +298,9 @@ function draw(source, width, height, longest) {
 }
 
 /** Show what was drawn by draw(). */
-function showFrame() {
+function showFrame(drawn) {
   if (picture.canvas.width !== size.width || picture.canvas.height !== size.height) Object.assign(picture.canvas, size);
-  picture.drawImage(frame.canvas, 0, 0);
+  picture.drawImage(drawn, 0, 0);
 }
 
 // ---------------------------------------------------------------- what is shown
@@ -460,7 +473,7 @@ function showButtons(atOnce) {
     const button = box.children[at];
     button.ariaPressed = String(id === chosen);
     const context = due && button.firstChild.getContext("2d");
-    if (context) context.drawImage(frame.canvas, left, top, right - left, bottom - top, 0, 0, 100, 100);
+    if (context) context.drawImage(picture.canvas, left, top, right - left, bottom - top, 0, 0, 100, 100);
   });
 }
 
