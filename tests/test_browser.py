@@ -121,7 +121,6 @@ class Page:
         if self._lab:
             change = "await jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab %s'})"
             self._do(change % "Dark")
-            self.page.wait_for_selector("body[data-jp-theme-light=false]")
             self._shoot(code, shot)
             self._do(change % "Light")
 

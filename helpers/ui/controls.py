@@ -21,7 +21,9 @@ from helpers.training.rate_finder import find_rate
 _KEPT: dict[tuple, tuple[Path, dict[str, Any]]] = {}
 """What was edited in this kernel, so that a cell that is run again shows it: by run, recipe and changes."""
 
-_REFUSED = "<span style='color:#c33'><b>Not used:</b> {}</span>"
+# Widgets set each line as high as a button: what runs over several lines falls apart.
+_HELP = "<small style='display:inline-block;line-height:1.3'>{}</small>"
+_REFUSED = "<span style='display:inline-block;line-height:1.3;color:#c33'><b>Not used:</b> {}</span>"
 _WORN = "<span style='opacity:0.6'><b>Out of date</b>, for other knobs: {}</span>"
 
 
@@ -125,7 +127,7 @@ class ConfigPanel(widgets.VBox):
             about = TrainConfig.knobs()[name].metadata
             box.disabled = there and "resumable" not in about
             if name not in self._refused:
-                box.value, self.notes[name].value = values[name], f"<small>{html.escape(about['help'])}</small>"
+                box.value, self.notes[name].value = values[name], _HELP.format(html.escape(about["help"]))
         self._filling = False
         self.summary.value = self._describe(there, values)
         self.buttons["Go on under a new name"].disabled = not there
