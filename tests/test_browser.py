@@ -53,7 +53,7 @@ class Page:
 
     def __init__(self, page, address: str, sources: list[str], shots: str):
         self.page, self._address, self._sources, self._shots = page, address, sources, shots
-        self._lab = "/lab/" in address
+        self._lab, self._drawn = "/lab/" in address, list[str]()
 
     def load(self) -> None:
         """Open the notebook, or load the page again, until its kernel is known; that may be at work."""
@@ -96,10 +96,10 @@ class Page:
         """The text below a cell."""
         return "\n".join(self.cell(code).locator(".output_area, .jp-OutputArea-output").all_text_contents())
 
-    def pictures(self, code: str) -> list[str]:
-        """The addresses of the figures below a cell; another figure has another one."""
+    def pictures(self, code: str, kind: str = "") -> list[str]:
+        """The addresses of the pictures below a cell, another picture has another one; ``blob:`` are a widget's."""
         loaded = "images => images.filter(image => image.naturalWidth > 50).map(image => image.src)"
-        return self.cell(code).locator("img").evaluate_all(loaded)
+        return [address for address in self.cell(code).locator("img").evaluate_all(loaded) if address.startswith(kind)]
 
     def wait(self, code: str, condition, shot: str) -> None:
         """Wait until something holds, and take a picture of the page with what the cell shows, in any case."""
@@ -108,6 +108,12 @@ class Page:
             self.page.wait_for_timeout(200)
         where = self._shoot(code, shot)
         assert held, f"It shows {self.shown(code)[:1000]!r}; see {where}"
+
+    def wait_drawn(self, code: str, text: str, shot: str) -> None:
+        """Wait until a cell's widget shows a text, and another picture than when this was called last."""
+        before = self._drawn
+        self.wait(code, lambda: self.pictures(code, "blob:") not in ([], before) and text in self.shown(code), shot)
+        self._drawn = self.pictures(code, "blob:")
 
     def _shoot(self, code: str, shot: str) -> Path:
         area = self.cell(code).locator(".output_wrapper, .jp-Cell-outputWrapper").first
@@ -249,37 +255,32 @@ def test_the_panel_trains_what_it_says_and_training_is_seen_after_a_stop_and_a_r
 def test_failures_are_chosen_by_truth_and_answer_and_paged_through(opened, evaluated):
     rows = judged(evaluated[1], EMOTION)
     wrong = rows[rows["wrong"]]
-    truth, said = wrong[["truth", "said"]].value_counts().index[0]
+    of_truth, of_pair = rows["truth"].value_counts(), wrong[["truth", "said"]].value_counts()
+    truth, said = next(pair for pair in of_pair.index if of_pair[pair] < of_truth[pair[0]])
     assert len(wrong) > PAGE, "else there is nothing to page through"
     browser, page = "FailureBrowser(", opened("05_evaluate.ipynb", RUN="tiny")
-    page.run(SET_UP, PARAMETERS, STORE, "write_predictions(run", browser)
-    page.wait(browser, lambda: f"{len(wrong)} faces that it read wrong" in page.shown(browser), "05-1-failures")
-    page.wait(browser, lambda: page.pictures(browser), "05-1-failures")
     boxes, number = page.cell(browser).locator("select"), page.cell(browser).locator("input")
-    before = page.pictures(browser)
+    page.run(SET_UP, PARAMETERS, STORE, "write_predictions(run", browser)
+    page.wait_drawn(browser, f"{len(wrong)} faces that it read wrong", "05-1-failures")
     number.fill("2")
     number.press("Enter")
-    page.wait(browser, lambda: before[-1] not in page.pictures(browser)[-1:], "05-2-second-page")
+    page.wait_drawn(browser, f"{len(wrong)} faces that it read wrong", "05-2-second-page")
     boxes.nth(0).select_option(truth)
-    count = (rows["truth"] == truth).sum()
-    page.wait(browser, lambda: f"{count} faces" in page.shown(browser) and number.input_value() == "1", "05-3-truth")
-    before = page.pictures(browser)
+    page.wait_drawn(browser, f"{of_truth[truth]} faces", "05-3-truth")
+    assert number.input_value() == "1"
     boxes.nth(1).select_option(said)
-    count = ((rows["truth"] == truth) & (rows["said"] == said)).sum()
-    page.wait(browser, lambda: f"{count} faces" in page.shown(browser), "05-4-answered")
-    page.wait(browser, lambda: before[-1] not in (page.pictures(browser) or before)[-1:], "05-4-answered")
+    page.wait_drawn(browser, f"{of_pair[truth, said]} faces", "05-4-answered")
     page.shoot_dark(browser, "05-5-dark")
 
 
 def test_another_technique_or_strength_is_drawn_at_once(opened):
     tryout, page = "TryOut(", opened("03_preview_augmentation.ipynb")
+    strength = page.cell(tryout).locator(".widget-readout")
     page.run(SET_UP, PARAMETERS, STORE, tryout)
-    page.wait(tryout, lambda: page.pictures(tryout), "03-1-try-out")
-    before = page.pictures(tryout)
+    page.wait_drawn(tryout, "", "03-1-try-out")
     page.cell(tryout).locator("select").select_option("Gaussian noise")
-    page.wait(tryout, lambda: page.pictures(tryout) not in ([], before), "03-2-technique")
-    before = page.pictures(tryout)
-    page.cell(tryout).locator(".widget-readout").fill("2")
-    page.cell(tryout).locator(".widget-readout").press("Enter")
-    page.wait(tryout, lambda: page.pictures(tryout) not in ([], before), "03-3-strength")
+    page.wait_drawn(tryout, "", "03-2-technique")
+    strength.fill("2")
+    strength.press("Enter")
+    page.wait_drawn(tryout, "", "03-3-strength")
     page.shoot_dark(tryout, "03-4-dark")
