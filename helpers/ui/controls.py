@@ -21,9 +21,9 @@ from helpers.training.rate_finder import find_rate
 _KEPT: dict[tuple, tuple[Path, dict[str, Any]]] = {}
 """What was edited in this kernel, so that a cell that is run again shows it: by run, recipe and changes."""
 
-# Widgets set each line as high as a button: what runs over several lines falls apart.
+# Widgets set each line as high as a button, so that long text falls apart. The red can be read on white and on black.
 _HELP = "<small style='display:inline-block;line-height:1.3'>{}</small>"
-_REFUSED = "<span style='display:inline-block;line-height:1.3;color:#c33'><b>Not used:</b> {}</span>"
+_REFUSED = "<span style='display:inline-block;line-height:1.3;color:#dc3a3a'><b>Not used:</b> {}</span>"
 _WORN = "<span style='opacity:0.6'><b>Out of date</b>, for other knobs: {}</span>"
 
 
