@@ -55,14 +55,13 @@ class Page:
         self.page, self._address, self._sources, self._shots = page, address, sources, shots
         self._lab, self._drawn = "/lab/" in address, list[str]()
 
-    def load(self) -> None:
-        """Open the notebook, or load the page again, until its kernel is known; that may be at work."""
+    def load(self, at_work: bool = False) -> None:
+        """Open the notebook, or load the page again while its kernel is at work, which then cannot tell its state."""
         self.page.goto(self._address, wait_until="commit")
         ready = "window.Jupyter?.notebook?.kernel?.widget_manager && Jupyter.notebook.kernel.is_connected()"
         if self._lab:
-            book = "window.jupyterapp?.shell.currentWidget"
-            ready = f"['idle', 'busy'].includes({book}?.sessionContext?.session?.kernel?.status)"
-            ready += f" && {book}.content.widgets.length >= {len(self._sources)}"
+            kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?"
+            ready = f"{kernel}.connectionStatus === 'connected'" if at_work else f"{kernel}.status === 'idle'"
         self.page.wait_for_function(ready, timeout=1000 * PATIENCE)
 
     def _do(self, lab: str, notebook: str = "") -> None:
@@ -240,7 +239,7 @@ def test_the_panel_trains_what_it_says_and_training_is_seen_after_a_stop_and_a_r
     page.run(TRAIN)
     page.wait(TRAIN, lambda: "go on at step" in page.shown(TRAIN) and len(page.pictures(TRAIN)) == 2, "04-11-run-again")
     page.save()
-    page.load()
+    page.load(at_work=True)
     page.wait(TRAIN, lambda: len(page.pictures(TRAIN)) == 2, "04-12-loaded-again")
     assert "Loading widget" not in page.shown(ESTIMATE) + page.shown(TRAIN) and "%|" not in page.shown(TRAIN)
     page.stop()
