@@ -243,12 +243,14 @@ def test_the_panel_trains_what_it_says_and_training_is_seen_after_a_stop_and_a_r
     page.wait(TRAIN, lambda: len(page.pictures(TRAIN)) == 2, "04-12-loaded-again")
     assert "Loading widget" not in page.shown(ESTIMATE) + page.shown(TRAIN) and "%|" not in page.shown(TRAIN)
     page.stop()
-    page.wait(PANEL, lambda: "Will train" in page.shown(PANEL), "04-13-panel-after-the-stop")
-    page.run(TRAIN)
-    page.wait(TRAIN, lambda: len(page.pictures(TRAIN)) == 2, "04-14-shown-again")
+    page.run(PANEL, TRAIN)
+    page.wait(TRAIN, lambda: len(page.pictures(TRAIN)) == 2, "04-13-shown-again")
     assert page.shown(TRAIN).count("go on at step") == 2
     page.stop()
-    page.wait(TRAIN, lambda: "Not complete" in page.shown(TRAIN), "04-15-the-end")
+    page.wait(TRAIN, lambda: "Not complete" in page.shown(TRAIN), "04-14-stopped-again")
+    boxes = page.cell(PANEL).locator("input")
+    page.wait(PANEL, lambda: boxes.count() and "This run is there" in page.shown(PANEL), "04-15-panel")
+    assert boxes.first.is_disabled()
 
 
 def test_failures_are_chosen_by_truth_and_answer_and_paged_through(opened, evaluated):
