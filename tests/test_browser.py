@@ -53,13 +53,13 @@ class Page:
 
     def __init__(self, page, address: str, sources: list[str], shots: str):
         self.page, self._address, self._sources, self._shots = page, address, sources, shots
-        self._lab, self._drawn = "/lab/" in address, list[str]()
+        self.lab, self._drawn = "/lab/" in address, list[str]()
 
     def load(self, at_work: bool = False) -> None:
         """Open the notebook, or load the page again while its kernel is at work, which then cannot tell its state."""
         self.page.goto(self._address, wait_until="commit")
         ready = "window.Jupyter?.notebook?.kernel?.widget_manager && Jupyter.notebook.kernel.is_connected()"
-        if self._lab:
+        if self.lab:
             kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?"
             ready = f"{kernel}.connectionStatus === 'connected'" if at_work else f"{kernel}.status === 'idle'"
         self.page.wait_for_function(ready, timeout=1000 * PATIENCE)
@@ -67,7 +67,7 @@ class Page:
     def _do(self, lab: str, notebook: str = "") -> None:
         """Do something with the open notebook, and wait for it."""
         lab = f"const book = jupyterapp.shell.currentWidget; {lab}"
-        self.page.evaluate(f"async () => {{ {lab if self._lab else notebook} }}")
+        self.page.evaluate(f"async () => {{ {lab if self.lab else notebook} }}")
 
     def _at(self, code: str) -> int:
         return next(number for number, source in enumerate(self._sources) if code in source)
@@ -123,7 +123,7 @@ class Page:
 
     def shoot_dark(self, code: str, shot: str) -> None:
         """Take a picture in JupyterLab's dark theme; notebook 6 has none."""
-        if self._lab:
+        if self.lab:
             change = "await jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab %s'})"
             self._do(change % "Dark")
             self._shoot(code, shot)
@@ -242,6 +242,8 @@ def test_the_panel_trains_what_it_says_and_training_is_seen_after_a_stop_and_a_r
     page.load(at_work=True)
     page.wait(TRAIN, lambda: len(page.pictures(TRAIN)) == 2, "04-12-loaded-again")
     assert "Loading widget" not in page.shown(ESTIMATE) + page.shown(TRAIN) and "%|" not in page.shown(TRAIN)
+    # JupyterLab asks the kernel for the panel, which answers when its work is done.
+    assert page.lab or page.shown(PANEL).strip().startswith("Will train run-1 with backbone")
     page.stop()
     page.run(PANEL, TRAIN)
     page.wait(TRAIN, lambda: len(page.pictures(TRAIN)) == 2, "04-13-shown-again")

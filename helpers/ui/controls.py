@@ -86,6 +86,10 @@ class ConfigPanel(widgets.VBox):
         super().__init__([self.summary, *first, widgets.HBox(rows[:4]), self.answer, self.picture, more, files])
         self._show()
 
+    def __repr__(self) -> str:
+        """What a saved notebook says, and a page that was loaded again, where the widget itself is not there."""
+        return re.sub("<.*?>", "", self.summary.value)
+
     def _decided(self, folder: Path, edits: dict[str, Any]) -> TrainConfig:
         """The config by recipe, changes and edits; raises an InputError where one of them is refused.
 
