@@ -32,7 +32,7 @@ OPTIONS = {
     NOTEBOOK: ["--NotebookApp.token=", "--NotebookApp.password="],
     LAB: ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"],
 }
-PATIENCE = 5 * 60
+PATIENCE = 10 * 60
 """Seconds that anything may take here on a busy core."""
 
 
