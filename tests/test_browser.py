@@ -201,7 +201,7 @@ def opened(request, store, evaluated, tmp_path_factory):
                 page.set_default_timeout(1000 * PATIENCE)
                 page.on("dialog", lambda dialog: dialog.accept())
                 # In a workspace of its own JupyterLab opens no notebook of before, whose cells would count.
-                below = f"lab/workspaces/{name}/tree" if request.param == LAB else "notebooks"
+                below = f"lab/workspaces/{Path(name).stem}/tree" if request.param == LAB else "notebooks"
                 shown = Page(page, f"http://{address[0]}:{address[1]}/{below}/{name}", sources, request.param)
                 shown.load()
                 return shown
