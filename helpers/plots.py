@@ -33,7 +33,7 @@ FEW = 10
 _styled = rc_context({
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 10,
     "axes.titleweight": "bold", "axes.titlesize": 11, "figure.titlesize": 13, "figure.titleweight": "bold",
-    "legend.frameon": False, "text.parse_math": False,
+    "legend.frameon": False, "text.parse_math": False, "axes.formatter.useoffset": False,
 })  # fmt: skip
 """Draws in the one look, without changing the user's own settings."""
 

@@ -21,7 +21,9 @@ from helpers.training.rate_finder import find_rate
 _KEPT: dict[tuple, tuple[Path, dict[str, Any]]] = {}
 """What was edited in this kernel, so that a cell that is run again shows it: by run, recipe and changes."""
 
-_REFUSED = "<span style='color:#c33'><b>Not used:</b> {}</span>"
+# Widgets set each line as high as a button, so that long text falls apart. The red can be read on white and on black.
+_HELP = "<small style='display:inline-block;line-height:1.3'>{}</small>"
+_REFUSED = "<span style='display:inline-block;line-height:1.3;color:#dc3a3a'><b>Not used:</b> {}</span>"
 _WORN = "<span style='opacity:0.6'><b>Out of date</b>, for other knobs: {}</span>"
 
 
@@ -84,6 +86,10 @@ class ConfigPanel(widgets.VBox):
         super().__init__([self.summary, *first, widgets.HBox(rows[:4]), self.answer, self.picture, more, files])
         self._show()
 
+    def __repr__(self) -> str:
+        """What a saved notebook says, and a page that was loaded again, where the widget itself is not there."""
+        return re.sub("<.*?>", "", self.summary.value)
+
     def _decided(self, folder: Path, edits: dict[str, Any]) -> TrainConfig:
         """The config by recipe, changes and edits; raises an InputError where one of them is refused.
 
@@ -125,7 +131,7 @@ class ConfigPanel(widgets.VBox):
             about = TrainConfig.knobs()[name].metadata
             box.disabled = there and "resumable" not in about
             if name not in self._refused:
-                box.value, self.notes[name].value = values[name], f"<small>{html.escape(about['help'])}</small>"
+                box.value, self.notes[name].value = values[name], _HELP.format(html.escape(about["help"]))
         self._filling = False
         self.summary.value = self._describe(there, values)
         self.buttons["Go on under a new name"].disabled = not there

@@ -41,6 +41,6 @@ class TryOut(widgets.VBox):
         images, captions, marks = (list(part) for part in zip(*shown, strict=True))
         text = f"{name}, {TECHNIQUES[name].amount(strength)}"
         self.picture.value = plots.faces(images, captions, DRAWS + 1, text, marks).png()
-        found = f"<b style='color:#c02020'>Too strong</b> for {sum(marks)} of {DRAWS * len(self._faces)} draws"
+        found = f"<b style='color:#dc3a3a'>Too strong</b> for {sum(marks)} of {DRAWS * len(self._faces)} draws"
         advice = f"{found}: lower the strength, or leave the technique out."
         self.message.value = advice if any(marks) else "Every draw keeps the face readable."
