@@ -287,9 +287,7 @@ def _parser() -> argparse.ArgumentParser:
         if step is download:
             add("--source", choices=("kaggle", "sample"), default="kaggle", help="sample: drawn faces")
             add("--datasets", nargs="*", help="which datasets (default: all)")
-            add(
-                "--own_faces", help="CSV file of your own faces: file, emotion, age, gender, subject, split", default=""
-            )
+            add("--own_faces", default="", help="CSV of your own faces: file, emotion, age, gender, subject, split")
             add("--sample_faces", type=int, default=SAMPLE_FACES, help="how many are drawn (default: %(default)s)")
         else:
             add("--data_paths", help="JSON file {dataset: folder}, here or in the workspace; packs them")

@@ -361,8 +361,8 @@ RECIPES = {
 """Every recipe is a full config.
 
 ``seed``: what this project grew from, kept for comparison. ``production``: what a GPU is for, the default there.
-``quick``: the same in about 15 minutes of a T4. ``small``: the same with timm's smallest ResNet from random weights, for
-about half an hour on two CPU cores. ``demo``: that network for the few thousand drawn faces.
+``quick``: the same in about 15 minutes of a T4. ``small``: the same with timm's smallest ResNet from random weights,
+for about half an hour on two CPU cores. ``demo``: that network for the few thousand drawn faces.
 """
 
 _FOR_GPUS = ("seed", "production", "quick")
