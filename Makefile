@@ -11,7 +11,7 @@ demo: .venv/installed  ## draw faces, run notebooks 01 to 07, say what was reach
 	.venv/bin/python -m tools.run_notebooks
 
 test: lint .venv/installed  ## lint, the check of generated files and all tests, with the same draws on every run
-	.venv/bin/python -m pytest --ignore tests/test_browser.py
+	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --ignore tests/test_browser.py
 	@if [ -n "$(PYTHON313)" ]; then $(MAKE) --no-print-directory colab; \
 	else echo "skipped: the notebooks on Colab's Python, since no python3.13 was found"; fi
 	@if [ -z "$(CHROMIUM)" ]; then echo "skipped: the notebooks in a browser, since no Chromium was found"; \
