@@ -236,6 +236,21 @@ def test_a_loader_process_that_is_killed_while_predicting_is_one_sentence(store)
             os.kill(max(child.pid for child in multiprocessing.active_children()), signal.SIGKILL)
 
 
+def test_a_signal_that_comes_while_the_sentence_is_made_does_not_take_its_place():
+    # Incident: torch's handler of a process's end raised within our own handling of its silence.
+    class SilentError(ConnectionError):
+        told = 0
+
+        def __str__(self):
+            self.told += 1
+            if self.told == 1:
+                raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+            return "reset by peer"
+
+    with pytest.raises(InputError, match=r"A loader process was lost \(reset by peer\)"), loading():
+        raise SilentError
+
+
 def test_what_a_loader_process_refuses_arrives_as_the_sentence_that_it_is(store, monkeypatch):
     def refuse(self, row):
         raise InputError("The file x is damaged: pack again.")

@@ -41,14 +41,22 @@ def loading(mend: str = "set workers = 0 and run this again; a run goes on from 
     try:
         yield
     except (RuntimeError, EOFError, ConnectionError, InputError) as error:
-        said = str(error).strip().splitlines() or [""]
-        if isinstance(error, InputError) and len(said) > 1:  # with the stack of the process that raised it
-            raise InputError(said[-1].partition("InputError: ")[2]) from error
-        if not isinstance(error, EOFError | ConnectionError) and not any(word in str(error) for word in _LOST):
+        told = None
+        while told is None:
+            # Its silence may be noticed before its end, of which a signal tells whose handler raises wherever we are.
+            with suppress(RuntimeError):
+                told = _told(error, mend)
+        if told is error:
             raise
-        # Its silence may be noticed before its end, of which a signal tells whose handler raises wherever we are then.
-        with suppress(RuntimeError):
-            time.sleep(0.5)
-        raise InputError(
-            f"A loader process was lost ({said[-1]}), for want of memory or of room in {SHARED}: {mend}."
-        ) from error
+        raise told from error
+
+
+def _told(error: Exception, mend: str) -> Exception:
+    """What to raise in the error's place: a sentence for a process that was lost, else the error itself."""
+    said = str(error).strip().splitlines() or [""]
+    if isinstance(error, InputError) and len(said) > 1:  # with the stack of the process that raised it
+        return InputError(said[-1].partition("InputError: ")[2])
+    if not isinstance(error, EOFError | ConnectionError) and not any(word in str(error) for word in _LOST):
+        return error
+    time.sleep(0.5)  # for the signal
+    return InputError(f"A loader process was lost ({said[-1]}), for want of memory or of room in {SHARED}: {mend}.")
