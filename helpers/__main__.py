@@ -153,13 +153,10 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
 
 def predict(args: argparse.Namespace, workspace: Workspace) -> int:
     """07: read faces in pictures, folders or videos, by a run's export or by the model that comes with this project."""
-    from helpers.export.predictor import Predictor, PredictorError, draw, read_picture
+    from helpers.export.predictor import Predictor, draw, read_picture
 
     to = user_path(args.to) if args.to else workspace.folder / "predicted"
-    try:
-        predictor = Predictor(_model(args, workspace), None if args.no_detector else "built-in")
-    except PredictorError as error:
-        raise InputError(str(error)) from None
+    predictor = Predictor(_model(args, workspace), None if args.no_detector else "built-in")
     failed = 0
     answers = _of_videos(predictor, args.pictures, to) if args.video else predictor.stream(args.pictures)
     for number, answer in enumerate(answers, start=1):
@@ -195,14 +192,11 @@ def page(args: argparse.Namespace, workspace: Workspace) -> None:
 
 def _model(args: argparse.Namespace, workspace: Workspace) -> Path:
     """The exported file that the line names, or the model that comes with this project."""
-    from helpers.export.predictor import PredictorError, shipped_model
+    from helpers.export.predictor import shipped_model
 
     if args.model or args.run:
         return user_path(args.model) if args.model else _run_folder(args, workspace) / "model.onnx"
-    try:
-        return shipped_model()
-    except PredictorError as error:
-        raise InputError(str(error)) from None
+    return shipped_model()
 
 
 def runs(args: argparse.Namespace, workspace: Workspace) -> None:
@@ -330,7 +324,9 @@ def main(arguments: list[str] | None = None) -> int:
             hint = f"; did you mean --{near[0]}?" if near else ""
             parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return args.work(args, open_workspace(use_drive=False)) or 0
-    except InputError as error:
+    except ValueError as error:
+        if not hasattr(error, "_render_traceback_"):  # ours and the predictor's sentences have it
+            raise
         said, status = f"error: {error}", 2
     except KeyboardInterrupt:
         said, status = INTERRUPTED, 130

@@ -347,16 +347,16 @@ _PRODUCTION = _SEED.replace(
     dropout_hidden=0.1, mix_probability=0.4, mix_ramp=10, mix_fade=0.3, augment=0.5, flip_test=True,
 )  # fmt: skip
 
+_TINY: dict[str, Any] = {"backbone": "test_resnet", "weights": "none", "img_size": 64, "workers": 1}
+
 RECIPES = {
     "seed": _SEED,
     "production": _PRODUCTION,
     "quick": _PRODUCTION.replace(img_size=128, epochs=10),
-    "small": _PRODUCTION.replace(
-        **STARTS["none"], weights="none", backbone="test_resnet", img_size=64, epochs=10, workers=1),
+    "small": _PRODUCTION.replace(**STARTS["none"], **_TINY, epochs=10),
     "demo": _SEED.replace(
-        backbone="test_resnet", weights="none", img_size=64, epochs=12, batch_size=32, schedule="cosine", lr=1e-3,
-        focal_alpha=1.0, emotion_weight=2.0, dropout_in=0.2, dropout_hidden=0.1, mix_probability=0.1, augment=0.3,
-        workers=1),
+        **_TINY, epochs=12, batch_size=32, schedule="cosine", lr=1e-3, focal_alpha=1.0, emotion_weight=2.0,
+        dropout_in=0.2, dropout_hidden=0.1, mix_probability=0.1, augment=0.3),
 }  # fmt: skip
 """Every recipe is a full config.
 
