@@ -30,6 +30,8 @@ _STATUS = {"pass": "#2e7d32", "borderline": "#b26a00", "fail": "#b71c1c"}
 FEW = 10
 """Faces below which a bar claims nothing."""
 
+_HALO = withStroke(linewidth=3, foreground="white")
+
 _styled = rc_context({
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 10,
     "axes.titleweight": "bold", "axes.titlesize": 11, "figure.titlesize": 13, "figure.titleweight": "bold",
@@ -187,17 +189,17 @@ def curves(history: list[dict], title: str = "Training", epochs: int = 0) -> Pic
     panels.append(("Learning rate", "lr", {"": "black"}, 1.0, None))
     best = max((row["epoch"] for row in history if row["best"]), default=None)
     done = [row["epoch"] for row in history]
+    last = max(epochs, *done[-1:], 2)
     for axis, (text, key, colours, factor, aim) in zip(axes, panels, strict=False):
         for before, colour in colours.items():
             values = factor * np.array([row[before + key] for row in history], float)  # what is not known becomes NaN
             axis.plot(done, values, color=colour, marker="o", markersize=3)
             telling = best is not None and before != "train_" and key != "lr"
             for at in {done.index(best), len(done) - 1} if telling else ():
-                axis.annotate(f"{values[at]:.3g}", (done[at], values[at]), fontsize=8, color=colour,
-                              textcoords="offset points", xytext=(-3, 4), ha="right",
-                              path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
+                side = ("left", 3) if done[at] < last / 2 else ("right", -3)  # clear of the axis
+                axis.annotate(f"{values[at]:.3g}", (done[at], values[at]), (side[1], 4), fontsize=8, color=colour,
+                              textcoords="offset points", ha=side[0], path_effects=[_HALO])  # fmt: skip
         axis.set_title(text)
-        last = max(epochs, *done[-1:], 2)
         axis.set_xlim(1 - 0.04 * last, 1.04 * last)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if aim is not None:
