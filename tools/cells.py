@@ -52,7 +52,7 @@ _RECIPES = {
     "production": ("a GPU; `auto` takes it there", "T4: about {hours}, computed"),
     "quick": ("a first look on a GPU", "T4: about 15 minutes, computed"),
     "small": ("no GPU; `auto` takes it there", "two CPU cores: about half an hour, computed"),
-    "demo": ("the drawn faces", "two CPU cores: 2.4 minutes, all steps, measured"),
+    "demo": ("the drawn faces", "two CPU cores: 2.4 to 9 minutes, all steps, measured"),
     "seed": ("comparing with what this project grew from", "not measured"),
 }
 """For whom a recipe is, and how long it takes: gpus.csv, and docs/MEASUREMENTS.md for faces per second and the demo."""

@@ -15,7 +15,7 @@
 #   units about {t4_units} for a T4 ({t4_rate} an hour, as users published).
 # - **When it is cut.** Choose Run all again on the next machine: it goes on where it was.
 # - **Only to try it?** `SOURCE = "sample"` below draws faces instead: nothing is downloaded, and all steps take 2.4
-#   minutes on two CPU cores (measured).
+#   to 9 minutes on two CPU cores (measured).
 
 # %% cellView="form"
 # @title Drawn faces get names of their own, so that they never meet real ones, and the recipe that is made for them
