@@ -44,9 +44,9 @@ class Network:
     sha: str
     about: str
     side: int
-    threshold: float
-    margin: float
-    shift: float
+    threshold: float = 0.6
+    margin: float = 1.12
+    shift: float = -0.04
 
 
 NETWORKS = (
@@ -56,9 +56,6 @@ NETWORKS = (
         sha="2c71129899692127032b17c6a41bf4ef4c73f819817ead0721e838a646a246cf",
         about="BlazeFace, back camera (MediaPipe face detection), by Google",
         side=256,
-        threshold=0.6,
-        margin=1.12,
-        shift=-0.04,
     ),
     Network(
         file=MODELS / "detector_camera.onnx",
@@ -66,9 +63,6 @@ NETWORKS = (
         sha="e20e03f50cd975d820fc4c7fb596b709aea79dbcba33ada821644268f9e895c9",
         about="BlazeFace, short range (MediaPipe face detection), by Google",
         side=128,
-        threshold=0.6,
-        margin=1.12,
-        shift=-0.04,
     ),
 )
 """Threshold, margin and shift were measured by benchmarks/detector.py, see models/README.md."""
