@@ -422,7 +422,7 @@ def test_predict_tells_draws_and_fails_for_what_it_could_not_read(workspace, pho
     assert main(["predict", str(photo), str(photo / "people.png"), "none.png", *model]) == 1
     first, bad, again, missing = capsys.readouterr().out.splitlines()
     assert "people.png: the whole picture: " in first and again == first
-    assert "text.jpg cannot be read" in bad and missing.startswith("none.png does not exist")
+    assert "text.jpg cannot be read" in bad and missing.startswith("none.png is not a file")
     drawn = sorted(path.name for path in (workspace / "predicted").iterdir())
     assert drawn == ["001_people.jpg", "003_people.jpg"]
     assert main(["predict", str(photo / "people.png"), "--to", str(workspace / "there"), *model]) == 0

@@ -513,3 +513,12 @@ def test_answers_can_be_kept_as_json(model):
     assert told["faces"][0]["age"] == answer.faces[0].age and set(told) == {"source", "faces", "whole_picture", "error"}
     with pytest.raises(dataclasses.FrozenInstanceError):
         answer.faces[0].age = 3.0
+
+
+def test_what_is_there_but_no_file_is_not_waited_for(tmp_path):
+    # Incident: a pipe that nobody writes into was said not to exist; opened, it would hold everything up.
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    for name in ("pipe.jpg", "loop.jpg", "none.jpg"):
+        with pytest.raises(PredictorError, match=f"{name} is not a file; give another one"):
+            read_picture(tmp_path / name, str(tmp_path / name))

@@ -277,7 +277,7 @@ def read_picture(item: Any, name: str = "The picture") -> np.ndarray:
     if not isinstance(item, (str, os.PathLike, bytes, bytearray, Image.Image)):
         raise PredictorError(f"{name} is a {type(item).__name__}; give a path, a Pillow image, an array or bytes.")
     if isinstance(item, (str, os.PathLike)) and not os.path.isfile(item):
-        lacking = "is a folder without pictures" if os.path.isdir(item) else "does not exist"
+        lacking = "is a folder without pictures" if os.path.isdir(item) else "is not a file"
         raise PredictorError(f"{name} {lacking}; give another one.")
     try:
         with warnings.catch_warnings(), ExitStack() as stack:
