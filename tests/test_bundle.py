@@ -84,7 +84,7 @@ def test_the_example_runs_alone(finished, detector, store, tmp_path):
                           text=True, check=True)  # fmt: skip
     wanted = Predictor(finished.folder / "model.onnx", detector).predict(folder / "a.png")[0]
     first, second = done.stdout.splitlines()
-    assert first == str(wanted).replace(str(folder / "a.png"), "a.png") and second.startswith("none.png does not exist")
+    assert first == str(wanted).replace(str(folder / "a.png"), "a.png") and second.startswith("none.png is not a file")
     assert max(Image.open(folder / "answer_1.png").size) >= 640 and not (folder / "answer_2.png").exists()
     assert len(EXAMPLE.splitlines()) <= 15
 
