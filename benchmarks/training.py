@@ -150,7 +150,7 @@ def bare(store: FaceStore, minutes: float, config: TrainConfig) -> dict:
 
 def learn(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[str, float]:
     """The three ways in turn, for each seed; returns what production is worth, in points and years."""
-    about = {"backbone": options.backbone, "weights": "none", "img_size": options.size, "workers": options.workers}
+    about = _about(options, weights="none")
     found: dict[str, list[dict]] = {}
     for seed in range(options.seeds):
         for name in ("production", "seed", "bare"):
@@ -183,7 +183,7 @@ def ablate(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[st
 
     All train the same epochs, since those that fit into the minutes would differ by a whole one here and there.
     """
-    about = {"backbone": options.backbone, "weights": "none", "img_size": options.size, "workers": options.workers}
+    about = _about(options, weights="none")
     found: dict[str, dict] = {}
     for number, (name, changes) in enumerate(SWITCHES.items()):
         if options.only and name != "whole" and number not in options.only:
@@ -202,8 +202,7 @@ def ablate(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[st
 
 def starts(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[str, dict[str, float]]:
     """``production`` with each of STARTS_TRIED for the same epochs, which take the same time; what each reaches."""
-    about = {"backbone": options.backbone, "weights": options.weights, "img_size": options.size}
-    about |= {"workers": options.workers, "seed": options.seed}
+    about = _about(options, weights=options.weights, seed=options.seed)
     found = {}
     for number, (name, changes) in enumerate(STARTS_TRIED.items()):
         if options.only is None or number in options.only:
@@ -220,8 +219,7 @@ def backbones(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict
     found = {}
     for asked in options.backbones:
         name, _, weights = asked.partition("=")
-        about = {"backbone": name, "img_size": options.size, "workers": options.workers, "seed": options.seed}
-        about |= {"weights": weights or "none"}
+        about = _about(options, backbone=name, weights=weights or "none", seed=options.seed)
         found[asked] = one = by_recipe("production", store, options.minutes, keep / f"backbone-{name}", **about)
         model = load_best(Run.open(keep / f"backbone-{name}")).cpu()
         one["parameters"] = parameter_counts(model)[0]
@@ -269,9 +267,9 @@ def fine_tuning(options: argparse.Namespace, keep: Path) -> dict[str, dict[str, 
 def speed(store: FaceStore, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Faces/s of the whole line by those of its steps on batches that lie on the device, per recipe and size."""
     ratios = {}
-    for name in ("seed", "production"):
+    for name in options.recipes:
         for size in sorted({options.size, size_at(0, options.size, recipe("production").schedule)}):
-            config = recipe(name, backbone=options.backbone, weights="none", img_size=size, workers=options.workers)
+            config = recipe(name, **_about(options, weights="none", img_size=size))
             found = paired(options.rounds, _ways(store, config, options.steps))
             ratios[f"{name}_{size}"] = round(ratio(found, "end to end", "on the device"), 3)
             values = ", ".join(f"{way} {statistics.median(values):,.0f} faces/s" for way, values in found.items())
@@ -307,6 +305,18 @@ def _ways(store: FaceStore, config: TrainConfig, steps: int) -> dict:
     }
 
 
+def _about(options: argparse.Namespace, **knobs) -> dict:
+    """The knobs that the options name, then those of ``--set``, then those of what is compared."""
+    now = TrainConfig().flat()
+    asked = dict(pair.split("=", 1) for pair in options.set)
+    changed = {
+        name: value == "True" if isinstance(now[name], bool) else type(now[name])(value)
+        for name, value in asked.items()
+    }
+    about = {"backbone": options.backbone, "img_size": options.size, "workers": options.workers}
+    return about | changed | knobs
+
+
 def _text(reached: dict) -> str:
     return (
         f"emotion {reached['emotion']:.1f} %, gender {reached['gender']:.1f} %, age error {reached['age']:.1f} years "
@@ -332,6 +342,8 @@ def main() -> None:
     made.add_argument("--backbone", default=backbone, help="(default here: %(default)s)")
     made.add_argument("--size", type=int, default=size, help="pixels (default here: %(default)s)")
     made.add_argument("--workers", type=int, default=workers, help="loader processes (default here: %(default)s)")
+    made.add_argument("--set", nargs="*", default=[], metavar="KNOB=VALUE", help="further knobs: compile=off, say")
+    made.add_argument("--recipes", nargs="*", default=["seed", "production"], help="of speed (default: both)")
     made.add_argument("--steps", type=int, default=40, help="timed for the speed (default: %(default)s)")
     made.add_argument("--keep", type=Path, help="folder that keeps the runs and their curves")
     options = made.parse_args()
