@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+# The same arithmetic on every machine; CUDA_VISIBLE_DEVICES=0 runs the tests on a GPU, where some compare exact bits.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 ROOT = Path(__file__).resolve().parent.parent
 
 # The same examples on every run, so that a test fails for what was changed; `make explore` draws fresh ones.

@@ -431,7 +431,7 @@ def test_learning_by_heart_is_told_only_where_the_faces_suffice_to_know_it(faces
 def test_a_gap_that_passes_ten_or_twenty_points_is_told_once_with_what_to_change(gaps, words):
     history = [measured(gap, faces=10**6) for gap in gaps]
     said = gap_advice(history, recipe("production"))
-    assert (words in said and "augment (now 0.5)" in said) if words else said == ""
+    assert (words in said and "augment (now 1)" in said) if words else said == ""
 
 
 def test_the_gap_s_sentence_stands_in_the_log(store, tiny_config, tmp_path, monkeypatch):

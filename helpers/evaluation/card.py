@@ -83,15 +83,13 @@ def _groups(found: dict) -> str:
             for group, part in parts.items():
                 value, low, high = (task.scale * (part["measure"][end] or 0) for end in ("value", "low", "high"))
                 count = f"{part['measure']['n']}{' (few)' if part['small'] else ''}"
-                lines.append(
-                    (task.title, grouping, group, f"{value:.1f}{task.unit}", f"{low:.1f} to {high:.1f}", count)
-                )
+                interval = f"{low:.1f} to {high:.1f}"
+                lines.append((task.title, grouping, group, f"{value:.1f}{task.unit}", interval, count))
         if worst := found.get(name, {}).get("worst"):
             lines.append((task.title, "worst", f"{worst['grouping']} {worst['group']}", "", "", ""))
     columns = ["measure", "by", "group", "value", "95 % interval", "faces"]
-    return (
-        _table(pd.DataFrame(lines, columns=columns)) if lines else "Not measurable: no group is known of a test face."
-    )
+    table = _table(pd.DataFrame(lines, columns=columns))
+    return table if lines else "Not measurable: no group is known of a test face."
 
 
 def _calibration(found: dict) -> str:
