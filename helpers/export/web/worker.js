@@ -3,6 +3,7 @@
 let ort, model, detector, names;
 let rgb = new Uint8Array(0); // what pixels() fills, used again and again
 let next = 0; // the face whose turn it is, where there is no time for all
+let lastRead = -Infinity; // when a face was last read
 
 self.onmessage = async ({ data }) => {
   try {
@@ -33,14 +34,17 @@ async function open({ parts, exports }) {
 /**
  * Find and read the faces of a picture.
  * `rgba` holds its pixels. The detector sees every `step`th of them, or none where `box` is the face. After `budget`
- * milliseconds no further face is read: those have only a box and a score, and are the first in the next picture.
+ * milliseconds no further face is read, and none where that would read each more often than every `refresh`: those
+ * have only a box and a score, and are the first in the next picture.
  */
-async function read({ rgba, width, height, box, step = 1, budget = Infinity }) {
+async function read({ rgba, width, height, box, step = 1, budget = Infinity, refresh = 0 }) {
   const start = performance.now();
   const spent = () => performance.now() - start;
   const faces = box ? [{ box, score: 1 }] : await detect(pixels(rgba, width, [0, 0, width, height], step), step);
   const detecting = spent();
-  for (let read = 0; read < faces.length && (read === 0 || spent() < budget); read++) {
+  const count = start - lastRead < refresh / faces.length ? 0 : faces.length;
+  for (let read = 0; read < count && (read === 0 || spent() < budget); read++) {
+    lastRead = start;
     const face = faces[next++ % faces.length];
     const outputs = await model.run({ faces: batched(pixels(rgba, width, face.box)) });
     for (const name of names) {
