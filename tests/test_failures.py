@@ -63,6 +63,8 @@ def test_the_card_of_drawn_faces_passes_nothing_and_names_data_weights_and_the_l
     assert "| pass |" not in text
     pretrained = Run(run.folder, recipe("production"), run.manifest)
     assert "apache-2.0" in starting_terms(pretrained)
+    text = write_card(Run(run.folder, run.config.replace(weights="/home/me/lite0.pth"), run.manifest)).read_text()
+    assert "--weights lite0.pth" in text and "/home/me" not in text, "where the file lay is nobody's business"
     path, metrics = run.folder / "metrics.json", run.read_metrics()
     kept = path.read_text()
     metrics["evaluation"]["weights"] = "0" * 64

@@ -28,16 +28,17 @@ def write_card(run: Run) -> Path:
     found = metrics.get("evaluation", {})
     if found.get("weights") != run.weights:
         raise run_first("05", f"{run.folder} has no evaluation of its weights")
-    changed = {name: value for name, value in run.config.flat().items() if value != TrainConfig().flat()[name]}
+    # Of a file of weights the name alone: where it lay is nobody's business.
+    knobs = run.config.flat() | {"weights": Path(run.config.model.weights).name}
+    changed = {name: value for name, value in knobs.items() if value != TrainConfig().flat()[name]}
     given = [part for name, value in changed.items() for part in (f"--{name}", str(value))]
-    drawn = run.manifest["drawn"]
     path = run.folder / "MODEL_CARD.md"
     text = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         run=run.folder.name,
         emotions=", ".join(EMOTIONS),
-        drawn=" **Its faces are drawn: the figures say nothing about real ones.**" if drawn else "",
+        drawn=" **Its faces are drawn: the figures say nothing about real ones.**" if run.manifest["drawn"] else "",
         results=_table(summary(found)),
-        verdict=_table(verdict_table(verdict(metrics, drawn, run.weights)).drop(columns="what now")),
+        verdict=_table(verdict_table(verdict(metrics, run.manifest["drawn"], run.weights)).drop(columns="what now")),
         groups=_groups(found.get("groups", {})),
         calibration=_calibration(found.get("calibration", {})),
         sources="\n".join(f"- {name}: {source['terms']}" for name, source in run.manifest["sources"].items()),
@@ -64,7 +65,6 @@ def starting_terms(run: Run) -> str:
     licence = (about.license if about else None) or "a licence that timm does not name"
     if start == "imagenet":
         return f"ImageNet weights of {model.backbone} ({licence})"
-    # Of a file the name alone: where it lay is nobody's business.
     return f"{Path(model.weights).name} (for the published weights of {model.backbone} timm names {licence})"
 
 
