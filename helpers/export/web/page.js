@@ -5,7 +5,8 @@ const LARGEST = 4096; // longer side of a picture; larger ones are reduced to it
 const FADE = 300; // milliseconds until an answer of the camera counts 1/e in what is shown
 const STEADY = 40; // the same of boxes
 const KEEP = 600; // milliseconds for which a face that is not found again stays
-const REFRESH = 100; // milliseconds between a face's readings, and between new numbers: faster cannot be read by people
+const READ = 200; // milliseconds between two readings of a face; its box follows every frame
+const REFRESH = 100; // milliseconds between new numbers and bars: faster cannot be read, and each costs a layout
 const SPEAK = 3000; // milliseconds between the sentences for those who listen
 
 const $ = (id) => document.getElementById(id);
@@ -152,7 +153,7 @@ async function watch(mine) {
     const [left, top] = [(width - side) >> 1, (height - side) >> 1];
     const box = about.detects ? undefined : [left, top, left + side, top + side];
     const step = Math.floor(Math.max(width, height) / FOUND) || 1;
-    const reading = ask({ rgba: data, width, height, box, step, budget: BUDGET, refresh: REFRESH }, [data.buffer]);
+    const reading = ask({ rgba: data, width, height, box, step, budget: BUDGET, refresh: READ }, [data.buffer]);
     reveal?.(); // while the worker reads
     const answer = await reading;
     reveal = () => {
