@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from multiprocessing import get_context, resource_tracker
 from pathlib import Path
@@ -158,14 +159,29 @@ def _draw_all(jobs: list[Job], build: Path, seed: int, workers: int, progress) -
     context = get_context("spawn")
     resource_tracker.ensure_running()  # which unblocks interrupts when it starts
     with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        # An interrupt is for this process alone: those that are started inherit that it is blocked.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with uninterrupted():
             drawn = pool.map(_draw_chunk, chunks)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         with closing(drawn):  # type: ignore[type-var]  # else an interrupt waits for all faces
             _report(drawn, len(jobs), progress)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """An interrupt waits for the end of this, and is for this process alone: those that are started inherit that it is
+    blocked. In the main thread its handler waits too, since another thread may get the signal.
+    """
+    came: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number)) if main else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _report(drawn: Iterable[int], total: int, progress) -> None:

@@ -4,10 +4,13 @@ import argparse
 import difflib
 import io
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import Field, asdict, fields, replace
 from pathlib import Path
+from threading import Timer
+from traceback import walk_stack
 
 INTERRUPTED = "interrupted: what is complete is kept, nothing is left half-written; run the same command again to go on"
 
@@ -153,10 +156,10 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
 
 def predict(args: argparse.Namespace, workspace: Workspace) -> int:
     """07: read faces in pictures, folders or videos, by a run's export or by the model that comes with this project."""
-    from helpers.export.predictor import Predictor, draw, read_picture
+    from helpers.export.predictor import FACES, Predictor, draw, read_picture
 
     to = user_path(args.to) if args.to else workspace.folder / "predicted"
-    predictor = Predictor(_model(args, workspace), None if args.no_detector else "built-in")
+    predictor = Predictor(_model(args, workspace, FACES), None if args.no_detector else "built-in")
     failed = 0
     answers = _of_videos(predictor, args.pictures, to) if args.video else predictor.stream(args.pictures)
     for number, answer in enumerate(answers, start=1):
@@ -182,21 +185,19 @@ def _of_videos(predictor, paths: list[str], to: Path) -> Iterator:
 
 def page(args: argparse.Namespace, workspace: Workspace) -> None:
     """07: write try_it.html, one file that reads a camera or pictures in any browser and asks no server."""
-    from helpers.export.page import write_page
+    from helpers.export.page import CAMERA_FACES, write_page
 
-    model = _model(args, workspace)
+    model = _model(args, workspace, CAMERA_FACES)
     folder = model.parent if args.run and not args.model else workspace.folder
     path = write_page(model, folder / "try_it.html")
     print(f"{path} has {path.stat().st_size / 1e6:.1f} MB; open it in a browser.")
 
 
-def _model(args: argparse.Namespace, workspace: Workspace) -> Path:
-    """The exported file that the line names, or the model that comes with this project."""
-    from helpers.export.predictor import shipped_model
-
+def _model(args: argparse.Namespace, workspace: Workspace, shipped: Path) -> Path:
+    """The exported file that the line names, or one that comes with this project."""
     if args.model or args.run:
         return user_path(args.model) if args.model else _run_folder(args, workspace) / "model.onnx"
-    return shipped_model()
+    return shipped
 
 
 def runs(args: argparse.Namespace, workspace: Workspace) -> None:
@@ -309,6 +310,14 @@ def _truth(text: str) -> bool:
     return text.lower() == "true"
 
 
+def _interrupt(number: int, frame) -> None:
+    """Ctrl-C; one that comes into an import waits for its end, since libraries break that are imported by half."""
+    if any("importlib" in at.f_code.co_filename for at, _ in walk_stack(frame)):
+        Timer(0.05, signal.raise_signal, [number]).start()
+    else:
+        signal.default_int_handler(number, frame)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one step; returns the exit status.
 
@@ -317,6 +326,8 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone must not end the work at a "≥"
             stream.reconfigure(errors="backslashreplace")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         args, unknown = (parser := _parser()).parse_known_args(arguments)
         if unknown:  # the steps have few options besides training's
@@ -328,7 +339,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not hasattr(error, "_render_traceback_"):  # ours and the predictor's sentences have it
             raise
         said, status = f"error: {error}", 2
-    except KeyboardInterrupt:
+    except BaseException as error:  # a figure that is half drawn, say, may fail of an interrupt in its own way
+        if not any(isinstance(one, KeyboardInterrupt) for one in (error, error.__context__)):
+            raise
         said, status = INTERRUPTED, 130
     print(said, file=sys.stderr)  # behind the handlers: bars end their line when the error lets go of them
     return status

@@ -224,7 +224,7 @@ def curves_of_runs(histories: dict[str, list[dict]], title: str = "Validation, r
             if history:
                 axis.annotate(f"{values[-1]:.3g}", (history[-1]["epoch"], values[-1]), fontsize=8)
         axis.set_title(f"{task.title.capitalize()},{task.unit}")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.supxlabel("epoch", fontsize="medium")
     axes[0].legend()
     return figure

@@ -1,5 +1,6 @@
 """The same steps without a notebook, and one clear sentence for each wrong input."""
 
+import importlib
 import json
 import os
 import random
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -313,6 +315,27 @@ def interrupted(arguments: list[str], workspace: Path, after: float, **environme
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
+def test_an_interrupt_waits_for_the_end_of_an_import(workspace, monkeypatch, capsys, tmp_path):
+    # Incidents: "generic_type: type "ObjSense" is already registered!", and an abort, of imports that Ctrl-C came into.
+    (tmp_path / "takes_its_time.py").write_text("import time\ntime.sleep(0.5)\ncomplete = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    told = []
+
+    def runs(*_):
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        told.append(importlib.import_module("takes_its_time").complete)
+        time.sleep(5)
+        told.append("went on")
+
+    monkeypatch.setattr("helpers.__main__.runs", runs)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["runs"]) == 130 and capsys.readouterr().err.startswith("interrupted: what is complete is kept")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert told == [True]
+
+
 def test_an_interrupt_at_any_moment_is_one_line_and_leaves_nothing_half_written(trained, store, tmp_path):
     draws, cut = random.Random(4), 0
     (tmp_path / "runs").mkdir()
@@ -431,7 +454,7 @@ def test_predict_tells_draws_and_fails_for_what_it_could_not_read(workspace, pho
 
 def test_predict_gives_json_and_takes_a_detector_that_comes_along(workspace, photo, capsys, monkeypatch):
     monkeypatch.setattr(predictor, "DETECTOR", tiny_detector(workspace / "detector.onnx"))
-    monkeypatch.setattr(predictor, "shipped_model", lambda: tiny_model(workspace / "shipped.onnx"))
+    monkeypatch.setattr(predictor, "FACES", tiny_model(workspace / "shipped.onnx"))
     assert main(["predict", str(photo), "--json"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     told = json.loads(line)

@@ -67,6 +67,11 @@ def copied(run: Run, folder) -> Run:
     return Run.open(shutil.copytree(run.folder, folder))
 
 
+def test_without_predictions_notebook_05_is_named(trained):
+    with pytest.raises(InputError, match=r"^Run notebook 05 first, https.*predictions.parquet does not exist"):
+        read_predictions(trained)
+
+
 def test_metrics_agree_with_the_predictions_that_were_kept(finished, store):
     metrics, table = evaluation(finished), read_predictions(finished)
     for split in ("train", "validation", "test"):

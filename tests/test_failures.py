@@ -69,7 +69,7 @@ def test_the_card_of_drawn_faces_passes_nothing_and_names_data_weights_and_the_l
     kept = path.read_text()
     metrics["evaluation"]["weights"] = "0" * 64
     write_json(path, metrics)
-    with pytest.raises(InputError, match="no evaluation of its weights"):
+    with pytest.raises(InputError, match=r"^Run notebook 05 first, https.*no evaluation of its weights"):
         write_card(run)
     path.write_text(kept)
 

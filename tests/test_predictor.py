@@ -22,7 +22,9 @@ from PIL import Image
 from drawn_faces.group import draw_group
 from helpers.export import predictor as module
 from helpers.export.graph import unsure_below
+from helpers.export.page import CAMERA_FACES
 from helpers.export.predictor import (
+    FACES,
     UNSURE,
     Answer,
     Face,
@@ -31,7 +33,6 @@ from helpers.export.predictor import (
     draw,
     open_detector,
     read_picture,
-    shipped_model,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -404,13 +405,13 @@ def test_a_foreign_or_damaged_or_missing_model_is_one_sentence(tmp_path, model, 
         Predictor(model, model)
 
 
-def test_the_newest_model_is_the_shipped_one_and_never_a_detector(tmp_path, model):
-    for age, name in enumerate(("detector.onnx", "detector_camera.onnx", "new.onnx", "old.onnx")):
-        shutil.copy(model, tmp_path / name)
-        os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    assert shipped_model(tmp_path).name == "new.onnx"
-    with pytest.raises(PredictorError, match="notebooks 04, 06"):
-        shipped_model(tmp_path / "none")
+@pytest.mark.parametrize("path", [FACES, CAMERA_FACES])
+def test_a_model_that_comes_along_reads_a_face_names_its_terms_and_has_a_card(path):
+    shipped = Predictor(path)
+    assert "non-commercial" in shipped.about["terms_of_the_data"] and path.stat().st_size < 12e6
+    answer = shipped.predict([draw_group(1)])[0]
+    assert answer.faces[0].age > 0 and not answer.error
+    assert shipped.about["weights"] in path.with_suffix(".md").read_text(), "the card is of these weights"
 
 
 def luminance(colour) -> float:

@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 import re
+import signal
+import threading
 from collections import Counter, defaultdict
 from itertools import pairwise
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from drawn_faces import datasets as sample_faces
-from drawn_faces.datasets import write_sample_faces
+from drawn_faces.datasets import uninterrupted, write_sample_faces
 from drawn_faces.face import draw_face
 from drawn_faces.layouts.affectnet import AffectNet
 from drawn_faces.layouts.fer2013 import Fer2013
@@ -500,3 +502,17 @@ def test_progress_ends_at_the_total(tmp_path):
     assert len(seen) > 1
     assert seen[-1][0] == seen[-1][1]
     assert seen == sorted(seen)
+
+
+def test_an_interrupt_waits_until_the_processes_are_started_whichever_thread_gets_it():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    done, other = [], threading.Thread(target=signal.raise_signal, args=(signal.SIGINT,))
+    try:
+        with pytest.raises(KeyboardInterrupt), uninterrupted():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # as in a thread that was there before
+            other.start()
+            other.join()
+            done.append("started")
+        assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -171,8 +171,11 @@ def places(monkeypatch):
 ARCHIVE = SimpleNamespace(save=lambda folder, tell: None)
 
 
-def test_the_live_view_shows_four_places_and_a_saved_notebook_reads_as_a_report(store, tiny_config, tmp_path, places):
+def test_the_live_view_shows_four_places_and_a_saved_notebook_reads_as_a_report(
+    store, tiny_config, tmp_path, places, monkeypatch
+):
     # Incident: each epoch left a dead bar in the saved notebook.
+    monkeypatch.setattr("tqdm.std.tqdm.__init__", lambda *_, **__: pytest.fail("a bar of its own"))
     monkey = []
     view = LiveTraining(tiny_config, store, ARCHIVE)
     step = view.hooks["on_step"]
@@ -188,9 +191,10 @@ def test_the_live_view_shows_four_places_and_a_saved_notebook_reads_as_a_report(
 
 def test_the_live_view_is_there_again_when_the_cell_is_run_again(store, trained, places):
     # Incident: run again after a stop, the curves never came back.
+    LiveTraining(trained.config, store, ARCHIVE)
     view = LiveTraining(trained.config, store, ARCHIVE)
     view.hooks["on_open"](Run.open(trained.folder))
-    _, curves, faces, log = places
+    _, curves, faces, log = places[4:]  # each run of the cell has places of its own
     assert "after epoch 2" in faces.get_suptitle() and len(curves.axes[0].lines[0].get_xdata()) == 2
     written = (trained.folder / "train.log").read_text(encoding="utf-8").splitlines()
     shown = [log.data.index(html.escape(line)) for line in written]
@@ -237,6 +241,27 @@ def test_the_epochs_axis_reaches_the_planned_end_and_never_shows_parts_of_one(tr
     assert left < 1 and 30 < right < 32
     ticks = plots.curves(trained.history[:1]).axes[0].get_xticks()
     assert all(float(tick).is_integer() for tick in ticks)
+    ticks = plots.curves_of_runs({"a": trained.history[:1]}).axes[0].get_xticks()
+    assert all(float(tick).is_integer() for tick in ticks)
+
+
+def test_the_live_view_tells_the_curves_how_far_the_run_will_go(store, trained, places):
+    LiveTraining(trained.config.replace(epochs=30), store, ARCHIVE).show(trained)
+    assert places[1].axes[0].get_xlim()[1] > 30
+
+
+def test_a_bar_that_has_reached_its_end_leaves_nothing_behind(places):
+    progress = live.shown_bar("Trying")
+    progress(1, 2)
+    assert places[0].data
+    progress(2, 2)
+    assert places[0].data == ""
+
+
+def test_marked_faces_have_another_colour():
+    figure = plots.faces([np.zeros((8, 8, 3), np.uint8)] * 2, ["a", "b"], marks=[True, False])
+    marked, plain = (axis.title.get_color() for axis in figure.axes[:2])
+    assert marked != plain
 
 
 def test_the_try_out_draws_every_technique_and_says_what_is_too_strong():

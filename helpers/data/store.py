@@ -87,9 +87,8 @@ def _pack(folders: dict[str, Path], folder: Path, knobs: PackConfig, progress: C
     reads = [read_source(name, place, knobs, progress(name), listed[name]) for name, place in folders.items()]
     table = pa.concat_tables([read.table for read in reads])
     faces = table.drop_columns("image").to_pandas()
-    outlines, thumbnails = (
-        np.concatenate([getattr(read, name) for read in reads]) for name in ("outlines", "thumbnails")
-    )
+    outlines = np.concatenate([read.outlines for read in reads])
+    thumbnails = np.concatenate([read.thumbnails for read in reads])
     twins = twin_groups(faces["sha"].to_numpy(), outlines, thumbnails)
     kept, report = audit(leave_out(faces, doubted), twins, near_pairs(twins, outlines))
     for read in reads:
@@ -102,7 +101,9 @@ def _pack(folders: dict[str, Path], folder: Path, knobs: PackConfig, progress: C
             "the validation or test split (frames that differ by noise alone are copies); add different pictures."
         )
     sides, counts = np.unique(np.concatenate([read.sides for read in reads])[kept.index], return_counts=True)
-    manifest = {"format": FORMAT, "rows": len(kept), "identity": _identity(kept), **asked}
+    rows = pd.util.hash_pandas_object(kept[["sha", "split", *LABEL_COLUMNS]], index=False).to_numpy()
+    identity = hashlib.sha256(rows.tobytes()).hexdigest()[:16]
+    manifest = {"format": FORMAT, "rows": len(kept), "identity": identity, **asked}
     manifest["sides"] = dict(zip(sides.tolist(), counts.tolist(), strict=True))
     table = _with_labels(table.take(pa.array(kept.index)), kept)
     with whole(folder, locked) as partial:
@@ -223,11 +224,6 @@ class FaceStore:
     def identity(self) -> str:
         """A short hash of the rows in their order; the same data packed elsewhere has the same."""
         return self.manifest["identity"]
-
-
-def _identity(faces: pd.DataFrame) -> str:
-    rows = pd.util.hash_pandas_object(faces[["sha", "split", *LABEL_COLUMNS]], index=False)
-    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
 
 
 def _with_labels(table: pa.Table, kept: pd.DataFrame) -> pa.Table:

@@ -31,6 +31,9 @@ UNSURE = "unsure"
 MODELS = Path(__file__).resolve().parent.parent.parent / "models"
 """Where the models lie that come with this project."""
 
+FACES = MODELS / "faces.onnx"
+"""Reads a face, where no run is named."""
+
 DETECTOR = MODELS / "detector.onnx"
 """Finds faces: ``picture``, uint8 RGB (H, W, 3), in; ``boxes``, int64 (N, 4), and ``scores`` out, the surest first."""
 
@@ -245,14 +248,6 @@ class Predictor:
         chances = dict(zip(self.classes[name], map(float, values), strict=True))
         best = max(chances, key=lambda label: chances[label])
         return (best if chances[best] >= self.thresholds[name] else UNSURE), chances
-
-
-def shipped_model(folder: Path = MODELS) -> Path:
-    """The newest model that comes with this project; raises a PredictorError where there is none."""
-    found = [path for path in folder.glob("*.onnx") if not path.name.startswith(DETECTOR.stem)]
-    if not found:
-        raise PredictorError(f"There is no model in {folder}; train and export a run (notebooks 04, 06) and name it.")
-    return max(found, key=lambda path: (path.stat().st_mtime, path.name))
 
 
 def open_detector(path: Path) -> Detector:

@@ -7,7 +7,7 @@ from pathlib import Path
 from IPython.display import display
 from PIL import Image
 
-from helpers.export.predictor import Predictor, PredictorError, draw, read_picture, shipped_model
+from helpers.export.predictor import FACES, Predictor, draw, read_picture
 from helpers.files import user_path, write_file
 from helpers.session.runtime import place
 from helpers.session.workspace import Workspace
@@ -21,19 +21,11 @@ def choose_models(workspace: Workspace, run: str, before: str) -> tuple[Path, Pa
     Args:
         run: name of an exported run; empty for the model that comes with this project.
         before: name of an earlier run; empty for that model again.
-
-    Raises:
-        PredictorError: no run is named, and no model comes with this project.
     """
     folders = [workspace.run(name) for name in (run, before) if name]
     for folder in folders:
         workspace.restore(folder)
-    found = [folder / "model.onnx" for folder in folders]
-    try:
-        found.append(shipped_model())
-    except PredictorError:
-        if not found:
-            raise
+    found = [*(folder / "model.onnx" for folder in folders), FACES]
     return found[0], found[1] if len(found) > 1 else None
 
 

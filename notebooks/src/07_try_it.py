@@ -72,14 +72,15 @@ else:
 # %% [markdown]
 # ## The camera
 #
-# One page that holds the model and all it needs. Colab opens it in a window; everywhere you can download it and open it
-# in a browser: it asks for the camera or takes pictures, and nothing leaves your device.
+# One page that holds the model and all it needs; without `RUN` the smaller of the two that come with this project,
+# which keeps up with a camera. Colab opens it in a window; everywhere you can download it and open it in a browser: it
+# asks for the camera or takes pictures, and nothing leaves your device.
 
 # %%
-from helpers.export.page import open_page, write_page
+from helpers.export.page import CAMERA_FACES, open_page, write_page
 from helpers.session.workspace import offer_download
 
-page = write_page(model, workspace.folder / "try_it.html")
+page = write_page(model if RUN else CAMERA_FACES, workspace.folder / "try_it.html")
 print(f"{page} has {page.stat().st_size / 1e6:.1f} MB")
 offer_download(page)
 open_page(page)
