@@ -17,7 +17,7 @@ from helpers.session.runtime import place
 from helpers.tasks import TASKS
 
 CAMERA_FACES = FACES.with_name("faces_camera.onnx")
-"""As FACES, at a quarter of the time, so that it keeps up with a camera."""
+"""As FACES, at less than half the time, so that it keeps up with a camera."""
 
 CAMERA_DETECTOR = DETECTOR.with_name("detector_camera.onnx")
 """As DETECTOR, at a third of the time, for faces of a fifth of the picture's width and more."""
