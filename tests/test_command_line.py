@@ -452,6 +452,21 @@ def test_predict_tells_draws_and_fails_for_what_it_could_not_read(workspace, pho
     assert [path.name for path in (workspace / "there").iterdir()] == ["001_people.jpg"]
 
 
+@pytest.mark.parametrize("content", [None, b"", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_a_model_that_came_along_and_is_gone_or_a_pointer_comes_back_from_git(
+    workspace, photo, capsys, monkeypatch, tmp_path, content
+):
+    path = tmp_path / "faces.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(predictor, "FACES", path)
+    monkeypatch.setattr("helpers.export.page.CAMERA_FACES", path)
+    for line in (["predict", str(photo)], ["page"]):
+        assert main(line) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert str(path) in said and "git checkout models" in said
+
+
 def test_predict_gives_json_and_takes_a_detector_that_comes_along(workspace, photo, capsys, monkeypatch):
     monkeypatch.setattr(predictor, "DETECTOR", tiny_detector(workspace / "detector.onnx"))
     monkeypatch.setattr(predictor, "FACES", tiny_model(workspace / "shipped.onnx"))

@@ -88,14 +88,14 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
         InputError: there is no such file, or it is damaged.
     """
     if not path.exists():
-        raise run_first("06", f"{path} does not exist")
+        raise run_first("06", f"{path} does not exist (git checkout models brings back what comes along)")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own errors have no common base
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} is damaged ({why}); export the run again (notebook 06).") from error
+        raise InputError(f"{path} is damaged ({why}); run notebook 06, or git checkout models.") from error
 
 
 def _trace(reader: Reader, backbone: str) -> onnx.ModelProto:

@@ -388,14 +388,16 @@ def _open(path: Path, outputs: tuple[str, ...]) -> onnxruntime.InferenceSession:
     """The model in a file; raises a PredictorError unless it can be opened and has these outputs."""
     if not path.exists():
         raise PredictorError(
-            f"{path} does not exist; notebook 06 writes a run's model, and the detector comes with us."
+            f"{path} does not exist; notebook 06 writes a run's model, git checkout models what comes along."
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # no warnings
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own errors have no common base
-        raise PredictorError(f"{path} is damaged or no ONNX file ({_first_line(error)}); bring it back.") from error
+        raise PredictorError(
+            f"{path} is damaged or no ONNX file ({_first_line(error)}); try git checkout models."
+        ) from error
     found = [output.name for output in session.get_outputs()]
     if not set(outputs) <= set(found):  # there may be more, such as another head's
         told, wanted = ", ".join(found), ", ".join(outputs)
