@@ -395,9 +395,7 @@ def _open(path: Path, outputs: tuple[str, ...]) -> onnxruntime.InferenceSession:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own errors have no common base
-        raise PredictorError(
-            f"{path} is damaged or no ONNX file ({_first_line(error)}); try git checkout models."
-        ) from error
+        raise PredictorError(f"{path} is damaged ({_first_line(error)}); try git checkout models.") from error
     found = [output.name for output in session.get_outputs()]
     if not set(outputs) <= set(found):  # there may be more, such as another head's
         told, wanted = ", ".join(found), ", ".join(outputs)
