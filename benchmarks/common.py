@@ -10,8 +10,12 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
 
 from helpers.data.store import FaceStore, pack
 
@@ -25,10 +29,14 @@ def parser(about: str) -> argparse.ArgumentParser:
 
 
 @contextmanager
-def opened(faces: Path | None) -> Iterator[FaceStore]:
-    """The store to measure on."""
+def opened(faces: Path | None, share: float = 1.0) -> Iterator[FaceStore]:
+    """The store to measure on; of its training faces only a share, drawn from a fixed seed, and all others."""
     if faces:
-        yield FaceStore.open(faces)
+        store = FaceStore.open(faces)
+        split = store.table["split"].to_numpy().copy()
+        split[(split == "train") & (np.random.default_rng(0).random(len(split)) >= share)] = "left out"
+        at = store.table.column_names.index("split")
+        yield replace(store, table=store.table.set_column(at, "split", pa.array(split)))
         return
     from drawn_faces.datasets import write_sample_faces
 

@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.common import finish, parser
 from drawn_faces.group import draw_group
-from helpers.export.page import CAMERA_FACES, write_page
+from helpers.export.page import SHIPPED_CAMERA_MODEL, write_page
 
 
 def film(path: Path, count: int) -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     camera = "--use-fake-ui-for-media-stream --use-fake-device-for-media-stream --use-file-for-fake-video-capture="
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         film(Path(folder, "faces.mjpeg"), options.people)
-        page = write_page(options.model or CAMERA_FACES, Path(folder, "try_it.html"))
+        page = write_page(options.model or SHIPPED_CAMERA_MODEL, Path(folder, "try_it.html"))
         switches = ["--no-sandbox", *f"{camera}{folder}/faces.mjpeg".split()]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=switches)
         tab = browser.new_page(viewport={"width": 1280, "height": 900})

@@ -32,7 +32,7 @@ from helpers.data.store import FaceStore
 from helpers.evaluation.comparison import compare
 from helpers.evaluation.groups import AGE_BANDS
 from helpers.evaluation.measures import measure
-from helpers.export.predictor import FACES
+from helpers.export.predictor import SHIPPED_MODEL
 from helpers.files import InputError, read_record, write_json
 from helpers.metrics import Measure, percentile
 from helpers.tasks import EMOTION, GENDER, LABELS, TASKS, Classes
@@ -314,7 +314,7 @@ def main() -> None:
     made.add_argument("--work", type=Path, required=True, help="folder of the environments and of the answers")
     made.add_argument("--only", nargs="*", choices=PEERS, help="peers to ask (default: all)", default=list(PEERS))
     options = made.parse_args()
-    work, model = options.work.resolve(), options.model or FACES
+    work, model = options.work.resolve(), options.model or SHIPPED_MODEL
     # One core for all: libraries that count cores then start one thread.
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     answers, about, missing = {}, {}, {}

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from benchmarks.common import finish, opened, paired, parser, ratio
 from helpers import plots
-from helpers.config import TrainConfig, decide, recipe
+from helpers.config import RECIPES, TrainConfig, decide, recipe
 from helpers.data.geometry import draw_warps, resize, warp
 from helpers.data.store import FaceStore, pack
 from helpers.runs.run import Run
@@ -57,6 +57,8 @@ SWITCHES: dict[str, dict] = {
 _TENTH = {"lr": 2e-3, "backbone_lr": 0.1, "layer_decay": 0.9, "head_epochs": 1}
 _EVEN = {"lr": 1e-3, "backbone_lr": 1.0, "layer_decay": 1.0, "head_epochs": 0}
 
+GUARDS = ("augment", "mix_probability", "mix_ramp", "mix_fade", "weight_decay", "dropout_in")
+
 STARTS_TRIED: dict[str, dict] = {
     "a tenth of 2e-3, layer decay 0.9, heads first": _TENTH,
     "the same, without heads first": _TENTH | {"head_epochs": 0},
@@ -71,6 +73,18 @@ STARTS_TRIED: dict[str, dict] = {
     "random weights at 3e-3": {"weights": "none", "lr": 3e-3, "backbone_lr": 1.0, "layer_decay": 1.0, "head_epochs": 0},
 }
 """Ways to begin with pretrained weights under ``production``."""
+
+GUARDS_TRIED: dict[str, dict] = {
+    "production": {},
+    "the guards before": {knob: RECIPES["quick"].flat()[knob] for knob in GUARDS},
+    "mixing as before": {knob: RECIPES["quick"].flat()[knob] for knob in GUARDS if knob.startswith("mix")},
+    "augmentation as before": {"augment": RECIPES["quick"].flat()["augment"]},
+    "weight decay and dropout as before": {"weight_decay": 0.02, "dropout_in": 0.2},
+    "without label smoothing": {"label_smoothing": 0.0},
+    "age weight 0.05": {"age_weight": 0.05},
+    "age weight 0.2": {"age_weight": 0.2},
+}
+"""What keeps ``production`` from learning by heart, and what the ages may weigh; one thing changed at a time."""
 
 
 def measure(model: FaceModel, store: FaceStore, flip: bool) -> dict[str, float]:
@@ -200,13 +214,13 @@ def ablate(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[st
     return {name: round(whole["emotion"] - one["emotion"], 2) for name, one in found.items()}
 
 
-def starts(store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[str, dict[str, float]]:
-    """``production`` with each of STARTS_TRIED for the same epochs, which take the same time; what each reaches."""
+def tried(part: str, ways: dict, store: FaceStore, options: argparse.Namespace, keep: Path) -> dict[str, dict]:
+    """What ``production`` reaches from the asked weights with each way's changes, all for the same epochs."""
     about = _about(options, weights=options.weights, seed=options.seed)
     found = {}
-    for number, (name, changes) in enumerate(STARTS_TRIED.items()):
+    for number, (name, changes) in enumerate(ways.items()):
         if options.only is None or number in options.only:
-            folder = keep / f"start-{number}-seed-{options.seed}"
+            folder = keep / f"{part}-{number}-seed-{options.seed}"
             found[name] = by_recipe("production", store, 0.0, folder, options.epochs, **about | changes)
             print(f"{number} {name}: {_text(found[name])}", flush=True)
     return found
@@ -328,15 +342,16 @@ def _text(reached: dict) -> str:
 def main() -> None:
     """Measure, print tables and the last line."""
     made = parser(__doc__.partition("\n")[0])
-    parts = ("learn", "speed", "ablation", "starts", "backbones", "fine_tuning")
+    parts = ("learn", "speed", "ablation", "starts", "guards", "backbones", "fine_tuning")
     made.add_argument("--part", choices=parts, nargs="*", default=["speed", "learn"])
+    made.add_argument("--share", type=float, default=1.0, help="of the training faces (default: %(default)s)")
     made.add_argument("--minutes", type=float, default=4.0, help="for each way (default: %(default)s)")
     made.add_argument("--epochs", type=int, default=3, help="of each switch of the ablation (default: %(default)s)")
-    made.add_argument("--only", type=int, nargs="*", help="numbers of the switches (default: all)")
-    made.add_argument("--weights", default="imagenet", help="start of the weights tried by starts: a file, for example")
+    made.add_argument("--only", type=int, nargs="*", help="numbers of the switches, starts or guards (default: all)")
+    made.add_argument("--weights", default="imagenet", help="of starts and guards: a file, for example")
     made.add_argument("--backbones", nargs="*", default=["mobilenetv3_small_100"], metavar="NAME[=WEIGHTS]")
     made.add_argument("--few", type=int, default=300, help="faces of one's own in fine_tuning (default: %(default)s)")
-    made.add_argument("--seed", type=int, default=0, help="of starts and backbones (default: %(default)s)")
+    made.add_argument("--seed", type=int, default=0, help="of starts, guards and backbones (default: %(default)s)")
     made.add_argument("--seeds", type=int, default=2, help="(default: %(default)s)")
     backbone, size, workers = ("efficientnet_b2", 224, 2) if DEVICE == "cuda" else ("mobilenetv3_small_100", 64, 0)
     made.add_argument("--backbone", default=backbone, help="(default here: %(default)s)")
@@ -348,7 +363,7 @@ def main() -> None:
     made.add_argument("--keep", type=Path, help="folder that keeps the runs and their curves")
     options = made.parse_args()
     figures: dict = {}
-    with opened(options.faces) as store, tempfile.TemporaryDirectory() as scratch:
+    with opened(options.faces, options.share) as store, tempfile.TemporaryDirectory() as scratch:
         keep = options.keep or Path(scratch)
         keep.mkdir(parents=True, exist_ok=True)
         if "speed" in options.part:
@@ -357,8 +372,9 @@ def main() -> None:
             figures |= learn(store, options, keep)
         if "ablation" in options.part:
             figures["worth"] = ablate(store, options, keep)
-        if "starts" in options.part:
-            figures["starts"] = starts(store, options, keep)
+        for part, ways in (("starts", STARTS_TRIED), ("guards", GUARDS_TRIED)):
+            if part in options.part:
+                figures[part] = tried(part, ways, store, options, keep)
         if "fine_tuning" in options.part:
             figures["fine_tuning"] = fine_tuning(options, keep)
         if "backbones" in options.part:

@@ -156,10 +156,10 @@ def export(args: argparse.Namespace, workspace: Workspace) -> None:
 
 def predict(args: argparse.Namespace, workspace: Workspace) -> int:
     """07: read faces in pictures, folders or videos, by a run's export or by the model that comes with this project."""
-    from helpers.export.predictor import FACES, Predictor, draw, read_picture
+    from helpers.export.predictor import SHIPPED_MODEL, Predictor, draw, read_picture
 
     to = user_path(args.to) if args.to else workspace.folder / "predicted"
-    predictor = Predictor(_model(args, workspace, FACES), None if args.no_detector else "built-in")
+    predictor = Predictor(_model(args, workspace, SHIPPED_MODEL), None if args.no_detector else "built-in")
     failed = 0
     answers = _of_videos(predictor, args.pictures, to) if args.video else predictor.stream(args.pictures)
     for number, answer in enumerate(answers, start=1):
@@ -185,9 +185,9 @@ def _of_videos(predictor, paths: list[str], to: Path) -> Iterator:
 
 def page(args: argparse.Namespace, workspace: Workspace) -> None:
     """07: write try_it.html, one file that reads a camera or pictures in any browser and asks no server."""
-    from helpers.export.page import CAMERA_FACES, write_page
+    from helpers.export.page import SHIPPED_CAMERA_MODEL, write_page
 
-    model = _model(args, workspace, CAMERA_FACES)
+    model = _model(args, workspace, SHIPPED_CAMERA_MODEL)
     folder = model.parent if args.run and not args.model else workspace.folder
     path = write_page(model, folder / "try_it.html")
     print(f"{path} has {path.stat().st_size / 1e6:.1f} MB; open it in a browser.")

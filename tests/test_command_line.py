@@ -459,8 +459,8 @@ def test_a_model_that_came_along_and_is_gone_or_a_pointer_comes_back_from_git(
     path = tmp_path / "faces.onnx"
     if content is not None:
         path.write_bytes(content)
-    monkeypatch.setattr(predictor, "FACES", path)
-    monkeypatch.setattr("helpers.export.page.CAMERA_FACES", path)
+    monkeypatch.setattr(predictor, "SHIPPED_MODEL", path)
+    monkeypatch.setattr("helpers.export.page.SHIPPED_CAMERA_MODEL", path)
     for line in (["predict", str(photo)], ["page"]):
         assert main(line) == 2
         (said,) = capsys.readouterr().err.splitlines()
@@ -469,7 +469,7 @@ def test_a_model_that_came_along_and_is_gone_or_a_pointer_comes_back_from_git(
 
 def test_predict_gives_json_and_takes_a_detector_that_comes_along(workspace, photo, capsys, monkeypatch):
     monkeypatch.setattr(predictor, "DETECTOR", tiny_detector(workspace / "detector.onnx"))
-    monkeypatch.setattr(predictor, "FACES", tiny_model(workspace / "shipped.onnx"))
+    monkeypatch.setattr(predictor, "SHIPPED_MODEL", tiny_model(workspace / "shipped.onnx"))
     assert main(["predict", str(photo), "--json"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     told = json.loads(line)

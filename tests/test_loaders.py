@@ -263,6 +263,7 @@ def test_what_a_loader_process_refuses_arrives_as_the_sentence_that_it_is(store,
 
 def test_as_many_loader_processes_are_started_as_shared_memory_has_room_for(store, tiny_config, monkeypatch, capsys):
     rows, side = store.rows("train"), max(store.sides)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
     loaders._say_once.cache_clear()
     for batches, wanted in ((1e9, 2), (6.5, 2), (5.0, 1), (3.0, 0), (0.0, 0)):
         free = batches * (128 * side**2 * 3 + loaders._PAGES)
@@ -273,6 +274,12 @@ def test_as_many_loader_processes_are_started_as_shared_memory_has_room_for(stor
     assert "1 loader processes are started, not 2" in capsys.readouterr().out
     monkeypatch.setattr(loaders, "SHARED", Path("/nowhere"))
     assert plain_loader(store, rows, 128, workers=2).num_workers == 2
+
+
+def test_no_more_loader_processes_are_started_than_there_are_cores(store, monkeypatch, recwarn):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    loader = plain_loader(store, store.rows("train"), 128, workers=8)  # of a run that came from a larger machine
+    assert loader.num_workers == 2 and not recwarn.list
 
 
 SMALL = """

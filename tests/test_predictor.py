@@ -22,9 +22,9 @@ from PIL import Image
 from drawn_faces.group import draw_group
 from helpers.export import predictor as module
 from helpers.export.graph import unsure_below
-from helpers.export.page import CAMERA_FACES
+from helpers.export.page import SHIPPED_CAMERA_MODEL
 from helpers.export.predictor import (
-    FACES,
+    SHIPPED_MODEL,
     UNSURE,
     Answer,
     Face,
@@ -405,7 +405,7 @@ def test_a_foreign_or_damaged_or_missing_model_is_one_sentence(tmp_path, model, 
         Predictor(model, model)
 
 
-@pytest.mark.parametrize("path", [FACES, CAMERA_FACES])
+@pytest.mark.parametrize("path", [SHIPPED_MODEL, SHIPPED_CAMERA_MODEL])
 def test_a_model_that_comes_along_reads_a_face_names_its_terms_and_has_a_card(path):
     shipped = Predictor(path)
     assert "non-commercial" in shipped.about["terms_of_the_data"] and path.stat().st_size < 12e6

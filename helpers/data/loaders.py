@@ -6,6 +6,7 @@ the seed and the step alone, whatever the number of workers, and training can go
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -192,16 +193,17 @@ def make_loader(batches: FaceBatches, sampler, workers: int, size: int = 0) -> D
     """A loader that hands each (step, rows) of the sampler to a worker whole and gives its batch back unchanged.
 
     Args:
-        workers: loader processes; fewer are started where ``/dev/shm`` has not the room for what they have ready.
+        workers: loader processes; fewer are started where there are fewer cores, as on a smaller machine,
+            or where ``/dev/shm`` has not the room for what they have ready.
         size: bytes of a batch, over all ranks together.
     """
+    workers = min(workers, len(os.sched_getaffinity(0)))
     if workers and SHARED.exists():
-        free = shutil.disk_usage(SHARED).free
+        free, asked = shutil.disk_usage(SHARED).free, workers
         # Each has two batches ready; one more is learned from, and one is on its way to the GPU.
-        fitting = max(0, min(workers, int(free / (size + _PAGES) - 2) // 2))
-        if fitting < workers:
-            _say_once(f"{SHARED} has {free / 1e6:.0f} MB free: {fitting} loader processes are started, not {workers}.")
-        workers = fitting
+        workers = max(0, min(asked, int(free / (size + _PAGES) - 2) // 2))
+        if workers < asked:
+            _say_once(f"{SHARED} has {free / 1e6:.0f} MB free: {workers} loader processes are started, not {asked}.")
     return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=workers, worker_init_fn=quiet_worker,
                       collate_fn=_shared if workers else None, pin_memory=torch.cuda.is_available())  # fmt: skip
 

@@ -11,13 +11,13 @@ from string import Template
 from threading import Thread
 
 from helpers.export.graph import EXPORTS, open_session
-from helpers.export.predictor import DETECTOR, FACES
+from helpers.export.predictor import DETECTOR, SHIPPED_MODEL
 from helpers.files import InputError, write_file
 from helpers.session.runtime import place
 from helpers.tasks import TASKS
 
-CAMERA_FACES = FACES.with_name("faces_camera.onnx")
-"""As FACES, at less than half the time, so that it keeps up with a camera."""
+SHIPPED_CAMERA_MODEL = SHIPPED_MODEL.with_name("faces_camera.onnx")
+"""As SHIPPED_MODEL, at less than half the time, so that it keeps up with a camera."""
 
 CAMERA_DETECTOR = DETECTOR.with_name("detector_camera.onnx")
 """As DETECTOR, at a third of the time, for faces of a fifth of the picture's width and more."""

@@ -31,7 +31,7 @@ UNSURE = "unsure"
 MODELS = Path(__file__).resolve().parent.parent.parent / "models"
 """Where the models lie that come with this project."""
 
-FACES = MODELS / "faces.onnx"
+SHIPPED_MODEL = MODELS / "faces.onnx"
 """Reads a face, where no run is named."""
 
 DETECTOR = MODELS / "detector.onnx"

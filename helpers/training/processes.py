@@ -67,8 +67,7 @@ def cpu_threads(device: torch.device, processes: int = 1) -> int:
     That is a tenth faster than one less. The number does not follow ``workers``, since sums over another number of
     threads differ in their last bit.
     """
-    cores = len(os.sched_getaffinity(0))
-    return max(1, cores // processes) if device.type == "cpu" else torch.get_num_threads()
+    return max(1, len(os.sched_getaffinity(0)) // processes) if device.type == "cpu" else torch.get_num_threads()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from IPython.display import display
 from PIL import Image
 
-from helpers.export.predictor import FACES, Predictor, draw, read_picture
+from helpers.export.predictor import SHIPPED_MODEL, Predictor, draw, read_picture
 from helpers.files import user_path, write_file
 from helpers.session.runtime import place
 from helpers.session.workspace import Workspace
@@ -25,7 +25,7 @@ def choose_models(workspace: Workspace, run: str, before: str) -> tuple[Path, Pa
     folders = [workspace.run(name) for name in (run, before) if name]
     for folder in folders:
         workspace.restore(folder)
-    found = [*(folder / "model.onnx" for folder in folders), FACES]
+    found = [*(folder / "model.onnx" for folder in folders), SHIPPED_MODEL]
     return found[0], found[1] if len(found) > 1 else None
 
 

@@ -77,10 +77,10 @@ else:
 # asks for the camera or takes pictures, and nothing leaves your device.
 
 # %%
-from helpers.export.page import CAMERA_FACES, open_page, write_page
+from helpers.export.page import SHIPPED_CAMERA_MODEL, open_page, write_page
 from helpers.session.workspace import offer_download
 
-page = write_page(model if RUN else CAMERA_FACES, workspace.folder / "try_it.html")
+page = write_page(model if RUN else SHIPPED_CAMERA_MODEL, workspace.folder / "try_it.html")
 print(f"{page} has {page.stat().st_size / 1e6:.1f} MB")
 offer_download(page)
 open_page(page)
