@@ -168,17 +168,24 @@ def predict(args: argparse.Namespace, workspace: Workspace) -> int:
         if answer.faces and not args.video:
             content = io.BytesIO()
             draw(read_picture(answer.source), answer.faces).save(content, "JPEG", quality=90)
-            write_file(to / f"{number:03}_{Path(answer.source).stem}.jpg", content.getvalue())
+            write_file(_drawn(to, number, answer.source, ".jpg"), content.getvalue())
+    if to.exists():
+        print(f"What was drawn lies in {to}.", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _drawn(to: Path, number: int, source: str, suffix: str) -> Path:
+    """Where a picture or video is drawn: its number keeps equal names apart, and a long name has to fit a disk."""
+    return to / f"{number:03}_{Path(source).stem[:50]}{suffix}"
 
 
 def _of_videos(predictor, paths: list[str], to: Path) -> Iterator:
     """An answer for each frame of some videos, which are written with them; for one that cannot be read an error."""
     from helpers.export.predictor import Answer, PredictorError
 
-    for path in paths:
+    for number, path in enumerate(paths, start=1):
         try:
-            yield from predictor.read_video(path, to / f"{Path(path).stem}.webm")
+            yield from predictor.read_video(path, _drawn(to, number, path, ".webm"))
         except PredictorError as error:
             yield Answer(path, error=str(error))
 
@@ -188,16 +195,16 @@ def page(args: argparse.Namespace, workspace: Workspace) -> None:
     from helpers.export.page import SHIPPED_CAMERA_MODEL, write_page
 
     model = _model(args, workspace, SHIPPED_CAMERA_MODEL)
-    folder = model.parent if args.run and not args.model else workspace.folder
+    folder = model.parent if args.run is not None and args.model is None else workspace.folder
     path = write_page(model, folder / "try_it.html")
     print(f"{path} has {path.stat().st_size / 1e6:.1f} MB; open it in a browser.")
 
 
 def _model(args: argparse.Namespace, workspace: Workspace, shipped: Path) -> Path:
     """The exported file that the line names, or one that comes with this project."""
-    if args.model or args.run:
-        return user_path(args.model) if args.model else _run_folder(args, workspace) / "model.onnx"
-    return shipped
+    if args.model is not None:
+        return user_path(args.model)
+    return shipped if args.run is None else _run_folder(args, workspace) / "model.onnx"
 
 
 def runs(args: argparse.Namespace, workspace: Workspace) -> None:
@@ -249,8 +256,7 @@ def _faces(args: argparse.Namespace, workspace: Workspace):
 
 
 def _run_folder(args: argparse.Namespace, workspace: Workspace) -> Path:
-    name = checked_name(args.run, "run")
-    return user_path(args.save_dir) / name if args.save_dir else workspace.run(args.run)
+    return user_path(args.save_dir) / checked_name(args.run, "run") if args.save_dir else workspace.run(args.run)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -334,7 +340,12 @@ def main(arguments: list[str] | None = None) -> int:
             near = difflib.get_close_matches(unknown[0].lstrip("-"), TrainConfig.knobs(), n=1)
             hint = f"; did you mean --{near[0]}?" if near else ""
             parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-        return args.work(args, open_workspace(use_drive=False)) or 0
+        status = args.work(args, open_workspace(use_drive=False)) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever reads the answers has enough of them, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except ValueError as error:
         if not hasattr(error, "_render_traceback_"):  # ours and the predictor's sentences have it
             raise

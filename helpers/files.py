@@ -33,6 +33,11 @@ class InputError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error, or its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def run_first(notebook: str, lacking: str) -> InputError:
     """The sentence of a step that lacks what an earlier one makes.
 

@@ -66,7 +66,7 @@ def test_the_bundle_holds_what_its_user_needs_in_the_same_bytes_each_time(finish
         card = archive.read("tiny/MODEL_CARD.md").decode()
         assert archive.read("tiny/model.onnx") == (finished.folder / "model.onnx").read_bytes()
     assert names == {"model.onnx", "detector.onnx", "labels.json", "MODEL_CARD.md", "metrics.json", "try_it.html",
-                     "predictor.py", "example.py"}  # fmt: skip
+                     "predictor.py", "example.py", "LICENSE-detector"}  # fmt: skip
     assert "Time for one face" in card and "not measured" not in card.split("Time for one face")[1].splitlines()[0]
     page.touch()
     assert write_bundle(finished, detector).read_bytes() == first

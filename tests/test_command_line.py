@@ -452,6 +452,39 @@ def test_predict_tells_draws_and_fails_for_what_it_could_not_read(workspace, pho
     assert [path.name for path in (workspace / "there").iterdir()] == ["001_people.jpg"]
 
 
+def test_predict_says_where_it_drew_and_keeps_videos_of_one_name_and_long_names_apart(workspace, photo, capsys):
+    model = ["--model", str(tiny_model(workspace / "model.onnx")), "--no_detector"]
+    long = photo / f"{'面' * 78}.png"
+    (photo / "people.png").rename(long)
+    assert main(["predict", str(photo), *model]) == 0
+    assert str(workspace / "predicted") in capsys.readouterr().err
+    videos = []
+    for folder in ("a", "b"):
+        (workspace / folder).mkdir()
+        videos.append(str(workspace / folder / "clip.avi"))
+        writer = cv2.VideoWriter(videos[-1], cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+        writer.release()
+    assert main(["predict", *videos, "--video", *model]) == 0
+    drawn = sorted(path.name for path in (workspace / "predicted").iterdir())
+    assert drawn == ["001_clip.webm", f"001_{'面' * 50}.jpg", "002_clip.webm"]
+
+
+@pytest.mark.parametrize("step", ["predict", "page"])
+def test_a_run_or_model_that_a_script_left_empty_is_no_reason_to_take_another(workspace, photo, capsys, step):
+    pictures = [str(photo)] if step == "predict" else []
+    for option in ("--run", "--model"):
+        assert main([step, *pictures, option, ""]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_answers_that_nobody_reads_to_their_end_are_no_failure(workspace, photo):
+    model = tiny_model(workspace / "model.onnx")
+    line = f"{sys.executable} -W ignore -m helpers predict {photo} {photo} --no_detector --model {model} | true"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {line}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("content", [None, b"", b"version https://git-lfs.github.com/spec/v1\n"])
 def test_a_model_that_came_along_and_is_gone_or_a_pointer_comes_back_from_git(
     workspace, photo, capsys, monkeypatch, tmp_path, content
@@ -500,7 +533,7 @@ def test_predict_draws_videos_and_tells_of_each_frame(workspace, capsys):
     assert main(["predict", str(path), "none.mp4", *given]) == 1
     *told, missing = capsys.readouterr().out.splitlines()
     assert len(told) == 3 and "frame 2" in told[-1] and "none.mp4 is missing" in missing
-    assert cv2.VideoCapture(str(workspace / "predicted" / "clip.webm")).read()[0]
+    assert cv2.VideoCapture(str(workspace / "predicted" / "001_clip.webm")).read()[0]
     assert main(["predict", str(path), "--json", *given]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["source"] for line in lines] == [f"{path}, frame {number}" for number in range(3)]

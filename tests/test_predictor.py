@@ -243,16 +243,37 @@ def test_one_bad_item_never_costs_the_batch(model, name):
 
 def test_an_enormous_picture_is_refused_before_it_is_decoded(model, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    for side in (40, 60):  # Pillow warns of the first, and refuses the second
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            (answer,) = Predictor(model).predict(encoded(Image.new("RGB", (side, side))))
-        assert "exceeds limit of" in answer.error and "smaller" in answer.error
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        of_a_telephone, enormous = (
+            Predictor(model).predict(encoded(Image.new("RGB", (side, side))))[0] for side in (40, 60)
+        )
+    assert of_a_telephone.faces and not of_a_telephone.error, "Pillow warns of it alone"
+    assert "exceeds limit of" in enormous.error and "smaller" in enormous.error
 
 
 def test_an_empty_folder_says_so(model, tmp_path):
     (answer,) = Predictor(model).predict(tmp_path)
     assert "is a folder without pictures" in answer.error
+
+
+def test_of_a_folder_nothing_is_left_out_that_a_user_means_and_nothing_taken_that_is_none(model, tmp_path):
+    for name in ("._shadow.jpg", "clip.mpg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"no picture")
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    Image.fromarray(colours(3)).save(tmp_path / "good.png")
+    found = {Path(answer.source).name: answer.error for answer in Predictor(model).predict(tmp_path)}
+    assert set(found) == {"IMG_1.HEIC", "good.png"} and not found["good.png"]
+    assert "cannot be read as a picture" in found["IMG_1.HEIC"]
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.uint32])
+def test_eight_bits_that_were_saved_as_more_are_read_as_eight(kind, tmp_path):
+    grey = colours(5)[..., 0]
+    wanted = np.repeat(grey[..., None], 3, axis=2)
+    assert np.array_equal(read_picture(grey.astype(kind)), wanted)
+    Image.fromarray(grey.astype(np.int32)).save(tmp_path / "grey.tiff")
+    assert np.array_equal(read_picture(tmp_path / "grey.tiff"), wanted)
 
 
 MODES = (
@@ -394,7 +415,7 @@ def test_a_foreign_or_damaged_or_missing_model_is_one_sentence(tmp_path, model, 
     del bare.metadata_props[:]
     onnx.save(bare, tmp_path / "bare.onnx")
     told = {
-        half: "damaged", text: "damaged", detector: "another kind of model: it gives boxes, scores",
+        half: "damaged", text: "damaged", detector: "another kind of model: it has picture, boxes, scores",
         tmp_path / "none.onnx": "does not exist", tmp_path / "bare.onnx": "this project exported", tmp_path: "damaged",
     }  # fmt: skip
     for path, said in told.items():
@@ -403,6 +424,22 @@ def test_a_foreign_or_damaged_or_missing_model_is_one_sentence(tmp_path, model, 
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
     with pytest.raises(PredictorError, match="another kind of model"):
         Predictor(model, model)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [{"emotion": "glad,still"}, {"threshold": {"emotion": "high"}}, {"threshold": {"gender": 7}}, {"calibration": 3},
+     {"threshold": [0.5]}, {"calibration": "}"}],
+)  # fmt: skip
+def test_a_model_whose_notes_do_not_fit_its_answers_is_refused_as_it_opens(tmp_path, about):
+    with pytest.raises(PredictorError, match=r"model.onnx is not a model that this project exported \("):
+        Predictor(tiny_model(tmp_path / "model.onnx", **about))
+
+
+@pytest.mark.parametrize("threshold", ["0.5", {"emotion": 0.5}, 5, -0.1, float("nan")])
+def test_a_threshold_that_is_no_probability_is_refused(model, threshold):
+    with pytest.raises(PredictorError, match=r"^The threshold is .*; give a probability from 0 to 1"):
+        Predictor(model, threshold=threshold)
 
 
 @pytest.mark.parametrize("path", [SHIPPED_MODEL, SHIPPED_CAMERA_MODEL])
@@ -496,6 +533,20 @@ def test_a_video_is_written_with_its_boxes(model, detector, video, tmp_path, suf
     assert len(frames) == 12 and max(frames[0].shape) >= 640 and os.listdir(path.parent) == [path.name]
     plain = cv2.VideoCapture(str(video)).read()[1]
     assert np.abs(cv2.resize(plain, frames[0].shape[1::-1]).astype(int) - frames[0]).max() > 60
+
+
+def test_a_video_that_is_left_or_would_be_written_over_itself_leaves_nothing_and_loses_nothing(model, video, tmp_path):
+    mine = shutil.copy(video, tmp_path / "mine.webm")
+    with pytest.raises(PredictorError, match=r"mine.webm would be written over"):
+        Predictor(model).write_video(mine, tmp_path / "x" / ".." / "mine.webm")
+    assert Path(mine).read_bytes() == video.read_bytes()
+    answers = Predictor(model).read_video(video, tmp_path / "drawn.webm")
+    next(answers)
+    assert (tmp_path / ".drawn.partial.webm").exists()
+    answers.close()  # as an interrupt does
+    assert os.listdir(tmp_path) == ["mine.webm"]
+    with pytest.raises(PredictorError, match="OpenCV cannot write"):
+        Predictor(model).write_video(video, tmp_path / "mine.webm" / "drawn.webm")
 
 
 def test_what_is_no_video_is_one_sentence(model, tmp_path, monkeypatch):

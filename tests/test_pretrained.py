@@ -110,6 +110,25 @@ def test_a_file_that_is_missing_damaged_of_another_backbone_or_a_program_is_one_
     with pytest.raises(InputError, match=r"cut.pth cannot be read as weights"):
         create_model(from_file(tmp_path / "cut.pth").model)
 
+    theirs = torch.load(path, weights_only=True)
+    theirs = theirs.get("state_dict", theirs)
+    half = dict(list(theirs.items())[: len(theirs) // 2])
+    foreign = {f"encoder.{name}": value for name, value in theirs.items()}
+    # Incident: training began from random weights, and the card named a start and a licence that were not true.
+    for content in ({}, {"a": torch.zeros(2)}, half, foreign, {"net": theirs}, {"model_state_dict": theirs}):
+        torch.save(content, tmp_path / "lacking.pth")
+        with pytest.raises(InputError, match=r"lacking.pth does not hold weights of the backbone 'test_efficientnet'"):
+            create_model(from_file(tmp_path / "lacking.pth").model)
+    for content in ([1, 2], torch.zeros(3), 7):
+        torch.save(content, tmp_path / "strange.pth")
+        with pytest.raises(InputError, match=r"strange.pth holds something else than weights"):
+            create_model(from_file(tmp_path / "strange.pth").model)
+    (tmp_path / "bad.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match=r"bad.safetensors does not hold weights"):
+        create_model(from_file(tmp_path / "bad.safetensors").model)
+    torch.save({f"module.{name}": value for name, value in theirs.items()}, tmp_path / "parallel.pth")
+    create_model(from_file(tmp_path / "parallel.pth").model)
+
     class Trap:
         def __reduce__(self):
             return (tmp_path / "ran").touch, ()

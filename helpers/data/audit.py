@@ -154,8 +154,7 @@ def _near(faces: pd.DataFrame, pairs: np.ndarray) -> tuple[pd.Series, pd.Series]
     rank = faces["split"].map(SPLITS.index).groupby(faces["twins"]).first()
     pairs = pairs[np.isin(pairs, rank.index).all(axis=1)]
     ranks = rank.loc[pairs.ravel()].to_numpy().reshape(-1, 2)
-    higher = pairs[ranks > ranks[:, ::-1]]
-    return faces["twins"].isin(pairs.ravel()), faces["twins"].isin(higher)
+    return faces["twins"].isin(pairs.ravel()), faces["twins"].isin(pairs[ranks > ranks[:, ::-1]])
 
 
 def _examples(faces: pd.DataFrame, most: int = 4) -> list[list[dict]]:
@@ -163,8 +162,7 @@ def _examples(faces: pd.DataFrame, most: int = 4) -> list[list[dict]]:
     repeated = faces[faces["twins"].duplicated(keep=False)]
     telling = _disagree(repeated) | (repeated.groupby("twins")["split"].transform("nunique") > 1)
     order = repeated.assign(telling=~telling).sort_values(["telling", "sha"], kind="stable")["twins"].unique()[:most]
-    columns = ["name", "split", *LABEL_COLUMNS]
-    groups = (repeated.loc[repeated["twins"] == group, columns].head(4) for group in order)
+    groups = (repeated.loc[repeated["twins"] == group, ["name", "split", *LABEL_COLUMNS]].head(4) for group in order)
     return [group.astype(object).where(group.notna(), None).to_dict("records") for group in groups]
 
 
@@ -178,16 +176,14 @@ def _furthest(classes: dict[str, dict], split: str) -> dict | None:
         here, training = (sum(counts.get(name, {}).values()) for name in (split, "train"))
         if here and training:
             for name, count in counts[split].items():
-                points = 100 * (count / here - counts["train"][name] / training)
-                found.append({"class": name, "points": points})
+                found.append({"class": name, "points": 100 * (count / here - counts["train"][name] / training)})
     return max(found, key=lambda one: abs(one["points"]), default=None)
 
 
 def _disagree(faces: pd.DataFrame, key: str = "twins") -> pd.Series:
     """Rows of which another with the same ``key`` carries another known label."""
     known = faces[LABEL_COLUMNS].astype("float32").replace(UNKNOWN, np.nan)
-    distinct = known.groupby(faces[key]).nunique()  # does not count what is unknown
-    return faces[key].map((distinct > 1).any(axis=1))
+    return faces[key].map((known.groupby(faces[key]).nunique() > 1).any(axis=1))  # counts nothing that is unknown
 
 
 def _settle(faces: pd.DataFrame) -> pd.DataFrame:

@@ -88,8 +88,7 @@ def _pack(folders: dict[str, Path], folder: Path, knobs: PackConfig, progress: C
     table = pa.concat_tables([read.table for read in reads])
     faces = table.drop_columns("image").to_pandas()
     outlines = np.concatenate([read.outlines for read in reads])
-    thumbnails = np.concatenate([read.thumbnails for read in reads])
-    twins = twin_groups(faces["sha"].to_numpy(), outlines, thumbnails)
+    twins = twin_groups(faces["sha"].to_numpy(), outlines, np.concatenate([read.thumbnails for read in reads]))
     kept, report = audit(leave_out(faces, doubted), twins, near_pairs(twins, outlines))
     for read in reads:
         report[read.dataset] |= read.left_out()

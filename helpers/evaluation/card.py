@@ -87,8 +87,7 @@ def _groups(found: dict) -> str:
                 lines.append((task.title, grouping, group, f"{value:.1f}{task.unit}", interval, count))
         if worst := found.get(name, {}).get("worst"):
             lines.append((task.title, "worst", f"{worst['grouping']} {worst['group']}", "", "", ""))
-    columns = ["measure", "by", "group", "value", "95 % interval", "faces"]
-    table = _table(pd.DataFrame(lines, columns=columns))
+    table = _table(pd.DataFrame(lines, columns=["measure", "by", "group", "value", "95 % interval", "faces"]))
     return table if lines else "Not measurable: no group is known of a test face."
 
 

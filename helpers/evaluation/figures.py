@@ -62,8 +62,7 @@ def score_cards(run: Run, metrics: dict) -> list[tuple[str, str, str, str, str]]
             part = found[task.measure]
             value, low, high = (f"{task.scale * (part[end] or 0):.1f}" for end in ("value", "low", "high"))
             value, about = f"{value}{task.unit}", f"{low} to {high}, n = {part['n']}, {', '.join(found['by_dataset'])}"
-        outcome = f"{finding.wanted}: {finding.status}"
-        cards.append((task.title, value, about, outcome, finding.status))
+        cards.append((task.title, value, about, f"{finding.wanted}: {finding.status}", finding.status))
     return cards
 
 

@@ -90,8 +90,7 @@ def suspicious_labels(store: FaceStore, answers: pd.DataFrame) -> pd.DataFrame:
         raise InputError("Looking for wrong labels needs cleanlab; install it with: pip install cleanlab") from None
     lines = []
     for name, task in TASKS.items():
-        labels = store.labels(name)[answers["row"]]
-        known = answers[task.known(labels)] if task.classes else answers[:0]
+        known = answers[task.known(store.labels(name)[answers["row"]])] if task.classes else answers[:0]
         if known.empty:
             continue
         codes = store.labels(name)[known["row"]].astype(int)

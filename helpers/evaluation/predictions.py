@@ -8,7 +8,7 @@ import torch
 
 from helpers.data.audit import SPLITS
 from helpers.data.store import FaceStore
-from helpers.files import InputError, run_first, write_file
+from helpers.files import InputError, first_line, run_first, write_file
 from helpers.runs.checkpoints import fingerprint
 from helpers.runs.run import Run
 from helpers.session.progress import Progress, silent
@@ -76,5 +76,5 @@ def read_predictions(run: Run) -> pd.DataFrame:
         if {"split", "row", "dataset", *(f"{task}_answer" for task in TASKS)} <= set(table) and table.attrs["weights"]:
             return table
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
+        why = first_line(error)
     raise InputError(f"{path} is damaged ({why}); run notebook 05 again, which writes it anew.")

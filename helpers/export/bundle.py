@@ -8,7 +8,7 @@ from pathlib import Path
 from helpers.evaluation.card import write_card
 from helpers.export import predictor
 from helpers.export.graph import open_session
-from helpers.export.predictor import DETECTOR
+from helpers.export.predictor import DETECTOR, DETECTOR_LICENCE
 from helpers.files import InputError, to_json, whole
 from helpers.runs.run import Run
 from helpers.tasks import TASKS
@@ -34,15 +34,16 @@ for number, answer in enumerate(predictor.predict(sys.argv[1:]), start=1):
 def write_bundle(run: Run, detector: Path = DETECTOR) -> Path:
     """Write ``<run>.zip`` into the run's folder, and read it back; the same files make the same bytes.
 
-    It holds the model, the detector, the classes (``labels.json``), the model card and ``metrics.json`` where the run
-    was evaluated, ``try_it.html`` where it was made, the predictor and an example of its use.
+    It holds the model, the detector with its licence, the classes (``labels.json``), the model card and
+    ``metrics.json`` where the run was evaluated, ``try_it.html`` where it was made, the predictor and an example of
+    its use.
 
     Raises:
         InputError: the run was not exported, the zip cannot be written, or it does not read back as it was written.
     """
     path, folder = run.folder / f"{run.folder.name}.zip", run.folder.name
     files = [run.folder / name for name in ("model.onnx", "metrics.json", "try_it.html")]
-    files += [detector, Path(predictor.__file__)]
+    files += [detector, DETECTOR_LICENCE, Path(predictor.__file__)]
     try:
         files.append(write_card(run))  # again, since it tells what the export measured too
     except InputError as error:

@@ -13,6 +13,7 @@ import torch
 
 from helpers.evaluation.calibration import THRESHOLDS
 from helpers.evaluation.card import starting_terms
+from helpers.export.predictor import PredictorError, open_graph
 from helpers.files import InputError, run_first, write_file
 from helpers.runs.checkpoints import fingerprint
 from helpers.runs.run import Run
@@ -89,13 +90,10 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     """
     if not path.exists():
         raise run_first("06", f"{path} does not exist (git checkout models brings back what comes along)")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's own errors have no common base
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} is damaged ({why}); run notebook 06, or git checkout models.") from error
+        return open_graph(path, threads=threads)
+    except PredictorError as error:
+        raise InputError(str(error)) from error
 
 
 def _trace(reader: Reader, backbone: str) -> onnx.ModelProto:

@@ -5,14 +5,15 @@ import gzip
 import json
 from contextlib import suppress
 from functools import partial
+from html import escape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from string import Template
 from threading import Thread
 
 from helpers.export.graph import EXPORTS, open_session
-from helpers.export.predictor import DETECTOR, SHIPPED_MODEL
-from helpers.files import InputError, write_file
+from helpers.export.predictor import DETECTOR, DETECTOR_LICENCE, SHIPPED_MODEL, Predictor, open_graph
+from helpers.files import write_file
 from helpers.session.runtime import place
 from helpers.tasks import TASKS
 
@@ -39,17 +40,12 @@ def write_page(model: Path, path: Path, detector: Path | None = CAMERA_DETECTOR)
         ``path``.
 
     Raises:
-        InputError: a file is missing, damaged or not such a graph, or the page cannot be written.
+        InputError, PredictorError: a file is missing, damaged or not such a graph, or the page cannot be written.
     """
     about = _about(model)
     parts = {"model": gzip.compress(model.read_bytes(), mtime=0)}
     if detector:
-        outputs = {output.name for output in open_session(detector).get_outputs()}
-        if not {"boxes", "scores"} <= outputs:
-            raise InputError(
-                f"{detector} gives {', '.join(sorted(outputs))}, but a detector gives boxes and scores; "
-                "give models/detector_camera.onnx, or none."
-            )
+        open_graph(detector, ("picture", "boxes", "scores"))
         parts["detector"] = gzip.compress(detector.read_bytes(), mtime=0)
     parts["wasm"] = (_RUNTIME / "ort-wasm-simd-threaded.wasm.gz").read_bytes()
     parts["ort"] = gzip.compress((_RUNTIME / "ort.wasm.bundle.min.mjs").read_bytes(), mtime=0)
@@ -61,7 +57,7 @@ def write_page(model: Path, path: Path, detector: Path | None = CAMERA_DETECTOR)
     page = Template((_WEB / "page.html").read_text(encoding="utf-8")).substitute(
         style=(_WEB / "page.css").read_text(encoding="utf-8"),
         script=(_WEB / "page.js").read_text(encoding="utf-8"),
-        licence=(_RUNTIME / "LICENSE").read_text(encoding="utf-8"),
+        licence=escape("\n\n".join(text.read_text("utf-8") for text in (_RUNTIME / "LICENSE", DETECTOR_LICENCE))),
         about=json.dumps(about).replace("<", "\\u003c"),  # "</script>" in a text would end the script
         parts="\n".join(packed),
     )
@@ -71,16 +67,10 @@ def write_page(model: Path, path: Path, detector: Path | None = CAMERA_DETECTOR)
 
 def _about(model: Path) -> dict:
     """What the page says of a model and how it names its answers."""
-    session = open_session(model)
-    known = session.get_modelmeta().custom_metadata_map
-    missing = [name for name in EXPORTS if name not in {output.name for output in session.get_outputs()}]
-    missing += [name for name in TASKS if name not in known]
-    if missing:
-        raise InputError(f"{model} does not say or give {missing[0]!r}; give a file that notebook 06 exported.")
-    tasks = [
-        {"name": name, "classes": known[name].split(",") if task.classes else None, "unit": known[name]}
-        for name, task in TASKS.items()
-    ]
+    open_session(model)  # says what comes first where there is none
+    known = Predictor(model).about
+    classes = {name: known[name].split(",") if task.classes else None for name, task in TASKS.items()}
+    tasks = [{"name": name, "classes": named, "unit": known.get(name, "")} for name, named in classes.items()]
     return {"tasks": tasks, "exports": EXPORTS, "model": known}
 
 

@@ -16,7 +16,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ SHIPPED_MODEL = MODELS / "faces.onnx"
 
 DETECTOR = MODELS / "detector.onnx"
 """Finds faces: ``picture``, uint8 RGB (H, W, 3), in; ``boxes``, int64 (N, 4), and ``scores`` out, the surest first."""
+
+DETECTOR_LICENCE = MODELS / "LICENSE-detector"
+"""Goes wherever the detector goes."""
 
 _OUTPUTS = ("emotion", "gender", "age", "age_range")
 _SMALLEST = 8  # pixels a side of what is read as a face: less is answered as surely, and means nothing
@@ -134,13 +137,20 @@ class Predictor:
     """
 
     def __init__(self, model: str | Path, detect: Detector | str | Path | None = None, threshold: float | None = None):
-        self._session = _open(Path(model), _OUTPUTS)
+        if not (threshold is None or (isinstance(threshold, (int, float)) and 0 <= threshold <= 1)):
+            raise PredictorError(f"The threshold is {threshold!r}; give a probability from 0 to 1, or None.")
+        self._session = open_graph(Path(model), ("faces", *_OUTPUTS))
         self.about: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         try:
             self.classes = {name: tuple(self.about[name].split(",")) for name in _OUTPUTS[:2]}
-            found, self._fitted = (json.loads(self.about.get(key, "{}")) for key in ("threshold", "calibration"))
+            found, self._fitted = (dict(json.loads(self.about.get(key, "{}"))) for key in ("threshold", "calibration"))
             self.thresholds = {name: found.get(name, 0.0) if threshold is None else threshold for name in self.classes}
-        except (LookupError, ValueError, AttributeError) as error:
+            answers = {output.name: output.shape[-1] for output in self._session.get_outputs()}
+            if not all(
+                len(self.classes[name]) == answers[name] and 0 <= self.thresholds[name] <= 1 for name in self.classes
+            ):
+                raise ValueError("its names or thresholds do not fit its answers")
+        except (LookupError, ValueError, AttributeError, TypeError) as error:
             raise PredictorError(f"{model} is not a model that this project exported ({error}).") from error
         if detect == "built-in":
             beside = Path(__file__).with_name(DETECTOR.name)
@@ -182,16 +192,22 @@ class Predictor:
         """
         target, writer = Path(to or "none.webm"), None
         partial = target.with_name(f".{target.stem}.partial{target.suffix}")
-        for number, (frame, rate) in enumerate(_frames(path)):
-            (answer,) = self.predict(frame)
-            if to:
-                picture = np.asarray(draw(frame, answer.faces))
-                writer = writer or _video_writer(partial, rate, picture.shape[1::-1])
-                writer.write(picture[..., ::-1])
-            yield replace(answer, source=f"{path}, frame {number}")
-        if writer:
-            writer.release()
-            os.replace(partial, target)
+        if to and target.resolve() == Path(path).resolve():
+            raise PredictorError(f"{path} would be written over with what is drawn; give another place.")
+        try:
+            for number, (frame, rate) in enumerate(_frames(path)):
+                (answer,) = self.predict(frame)
+                if to:
+                    picture = np.asarray(draw(frame, answer.faces))
+                    writer = writer or _video_writer(partial, rate, picture.shape[1::-1])
+                    writer.write(picture[..., ::-1])
+                yield replace(answer, source=f"{path}, frame {number}")
+            if writer:
+                writer.release()
+                os.replace(partial, target)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
 
     def write_video(self, path: str | Path, to: str | Path) -> float:
         """Write a video as :meth:`read_video` does; returns how many frames a second were read, answered and drawn."""
@@ -252,7 +268,7 @@ class Predictor:
 
 def open_detector(path: Path) -> Detector:
     """What gives the boxes of the faces in a picture, by a ``detector.onnx``; raises a PredictorError as it opens."""
-    session = _open(path, ("boxes",))
+    session = open_graph(path, ("picture", "boxes"))
     return lambda picture: session.run(["boxes"], {"picture": picture})[0]
 
 
@@ -276,7 +292,7 @@ def read_picture(item: Any, name: str = "The picture") -> np.ndarray:
         raise PredictorError(f"{name} {lacking}; give another one.")
     try:
         with warnings.catch_warnings(), ExitStack() as stack:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # telephones take 108 million pixels
             if not isinstance(item, Image.Image):
                 file = io.BytesIO(item) if isinstance(item, (bytes, bytearray)) else item
                 item = stack.enter_context(Image.open(file))
@@ -284,10 +300,8 @@ def read_picture(item: Any, name: str = "The picture") -> np.ndarray:
         if image.mode[0] not in "IF":
             return _rgb(image)
     except Exception as error:  # each of Pillow's readers has errors of its own
-        why = _first_line(error)
-        raise PredictorError(
-            f"{name} cannot be read as a picture ({why}); save it again, smaller if need be."
-        ) from error
+        said = f"{name} cannot be read as a picture ({_first_line(error)}); save it again, smaller if need be"
+        raise PredictorError(f"{said} (a video takes --video).") from error
     return _of_array(np.asarray(image), name, 65535 if image.mode[0] == "I" else None)  # 16 bits, or floats
 
 
@@ -339,8 +353,9 @@ def _listed(items: Any) -> Iterator[tuple[str, Any]]:
         if not isinstance(item, (str, os.PathLike)):
             yield f"Picture {number}", item
         elif os.path.isdir(item):
-            suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-            found = [path for path in sorted(Path(item).rglob("*")) if path.suffix.lower() in suffixes]
+            ends = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN and kind != "MPEG"}
+            # What a telephone writes and Pillow cannot read gets a sentence, and not silence.
+            found = [p for p in sorted(Path(item).rglob("[!.]*")) if p.suffix.lower() in {*ends, ".heic", ".heif"}]
             yield from ((str(path), path) for path in found or [Path(item)])
         else:
             yield str(item), item
@@ -370,6 +385,7 @@ def _of_array(array: np.ndarray, name: str, most: int | None = None) -> np.ndarr
         raise PredictorError(f"{name} is an array of {array.dtype}; numbers are expected.")
     most = most or (1 if array.dtype.kind in "bf" else 65535 if array.dtype.str[1:] == "u2" else 255)
     low, high = array.min(), array.max()
+    most = 255 if 1 < high <= 255 < most else most  # 8 bits that were saved as more; of 16 it would be all black
     if not (low >= 0 and high <= most):  # which what is no number is not
         raise PredictorError(f"{name} holds {low} to {high}; {array.dtype} is expected to be 0 to {most}.")
     if array.dtype != np.uint8:
@@ -384,22 +400,26 @@ def _rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def _open(path: Path, outputs: tuple[str, ...]) -> onnxruntime.InferenceSession:
-    """The model in a file; raises a PredictorError unless it can be opened and has these outputs."""
+def open_graph(path: Path, parts: tuple[str, ...] = (), threads: int = 0) -> onnxruntime.InferenceSession:
+    """The model in a file, on the CPU with so many threads, or with what suits the machine.
+
+    Raises:
+        PredictorError: it cannot be opened, or has not all of these inputs and outputs.
+    """
     if not path.exists():
-        raise PredictorError(
-            f"{path} does not exist; notebook 06 writes a run's model, git checkout models what comes along."
-        )
+        raise PredictorError(f"{path} does not exist; notebook 06 writes a run's, git checkout models what ships.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # no warnings
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own errors have no common base
-        raise PredictorError(f"{path} is damaged ({_first_line(error)}); try git checkout models.") from error
-    found = [output.name for output in session.get_outputs()]
-    if not set(outputs) <= set(found):  # there may be more, such as another head's
-        told, wanted = ", ".join(found), ", ".join(outputs)
-        raise PredictorError(f"{path} is another kind of model: it gives {told}, but {wanted} is expected.")
+        why = _first_line(error)
+        raise PredictorError(f"{path} is damaged ({why}); export it anew, or try git checkout models.") from error
+    found = [part.name for part in (*session.get_inputs(), *session.get_outputs())]
+    if not set(parts) <= set(found):  # there may be more, such as another head's
+        told, wanted = ", ".join(found), ", ".join(parts)
+        raise PredictorError(f"{path} is another kind of model: it has {told}, but {wanted} are expected.")
     return session
 
 
@@ -425,7 +445,8 @@ def _frames(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
 def _video_writer(path: Path, rate: float, size: tuple[int, int]):
     import cv2
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # it then cannot be opened either
+        path.parent.mkdir(parents=True, exist_ok=True)
     codec = cv2.VideoWriter.fourcc(*("VP80" if path.suffix.lower() == ".webm" else "mp4v"))
     writer = cv2.VideoWriter(str(path), codec, rate, size)
     if not writer.isOpened():

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from helpers.files import InputError, run_first, whole
+from helpers.files import InputError, first_line, run_first, whole
 
 
 def previous(path: Path) -> Path:
@@ -74,7 +74,7 @@ def load_checkpoint(
             state = _read(file)
         # A bit that has changed in the archive's directory ends in whatever the readers stumble over.
         except Exception as error:
-            found[place] = f"{place} is damaged ({(str(error).splitlines() or [type(error).__name__])[0]})"
+            found[place] = f"{place} is damaged ({first_line(error)})"
             continue
         for damaged, sentence in found.items():
             if aside:

@@ -62,8 +62,7 @@ def _read(handle) -> Gpu:
     memory = _told(lambda: pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIGABYTE, 0.0)
     temperature = _told(lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU), None)
     reasons = _told(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle), 0)
-    slowed_by = "heat" if reasons & _HEAT else "power limit" if reasons & _POWER else ""
-    return Gpu(name, memory, temperature, slowed_by)
+    return Gpu(name, memory, temperature, "heat" if reasons & _HEAT else "power limit" if reasons & _POWER else "")
 
 
 def _told(ask, otherwise):

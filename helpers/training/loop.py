@@ -91,8 +91,7 @@ def validate(training: Training) -> dict:
             predictions = predict(training.measured, faces.store, rows, workers=config.data.workers)
             row |= {f"{name}_{measure}": value for measure, value in predictions.point_measures().items()}
             if name == "val":
-                labels = [(1.0, predictions.labels)]
-                losses = training.objective.sums(predictions.outputs, labels)
+                losses = training.objective.sums(predictions.outputs, [(1.0, predictions.labels)])
                 row |= training.objective.means(name, training.objective.stacked(losses))
                 row["watched"] = predictions.told(watched(faces.store))
             row[f"{name}_faces"] = int(faces.store.known(judged.name)[rows].sum())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from helpers.config import STARTS, ModelConfig, start_of
 from helpers.data.geometry import resize
-from helpers.files import InputError
+from helpers.files import InputError, first_line
 from helpers.runs.checkpoints import not_finite
 from helpers.tasks import TASKS
 from helpers.training.pretrained import FACES, earlier_weights, fetch_faces, start_from, weights_file
@@ -134,6 +134,11 @@ def create_model(
         backbone = _create_backbone(config, start == "imagenet", file)
         if start == "faces":
             backbone.load_state_dict(fetch_faces())
+        if file:  # timm fills what it finds there; what another build draws otherwise was not found
+            again = _create_backbone(config, False, file).state_dict()
+            for name, found in backbone.named_parameters():
+                if not torch.isclose(found, again[name], equal_nan=True).all():
+                    raise ValueError(f"it lacks {name}")
     # The hub's errors (no network, no such file, refused) derive from OSError.
     except OSError as error:
         raise InputError(
@@ -141,15 +146,15 @@ def create_model(
             "connect to the internet and run again, or start from random weights with weights = 'none' and a learning "
             f"rate of {STARTS['none']['lr']:g}."
         ) from error
-    except (RuntimeError, AssertionError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # timm's, torch's and safetensors' own have no common base
         if file:
             raise InputError(
-                f"{file} does not hold weights of the backbone {config.backbone!r} ({_first(error)}); set the backbone "
-                "that they are of."
+                f"{file} does not hold weights of the backbone {config.backbone!r} ({first_line(error)}); set the "
+                "backbone that they are of."
             ) from error
         raise InputError(
             f"timm cannot build the backbone {config.backbone!r} for faces of {config.img_size} pixels "
-            f"({_first(error)}); choose another backbone or img_size."
+            f"({first_line(error)}); choose another backbone or img_size."
         ) from error
     features = {size: _features(backbone, size, config) for size in (config.img_size, *sizes)}
     model = FaceModel(backbone, features[config.img_size], config)
@@ -191,14 +196,9 @@ def _features(backbone: Any, size: int, config: ModelConfig) -> int:
         grows = size != config.img_size
         raise InputError(
             f"The backbone {config.backbone!r} cannot read faces of {size} pixels"
-            f"{', with which first_size begins' if grows else ''} ({_first(error)}); "
+            f"{', with which first_size begins' if grows else ''} ({first_line(error)}); "
             f"{'set first_size = 1 or choose' if grows else 'choose'} another img_size or backbone."
         ) from error
-
-
-def _first(error: Exception) -> str:
-    """The first line of an error, or its kind where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def check_backbone(config: ModelConfig) -> None:

@@ -51,8 +51,7 @@ class Objective:
                 # Unknown labels are replaced before the loss: a NaN times zero would still be NaN.
                 rows = known.view(-1, *[1] * (labels[name].dim() - 1))
                 filled = torch.where(rows, labels[name], torch.zeros_like(labels[name]))
-                loss = task.loss(interpreted, filled, self._loss, weights)
-                total = total + share * (loss * known).sum()
+                total = total + share * (task.loss(interpreted, filled, self._loss, weights) * known).sum()
                 count = count + share * known.sum()
             sums[name] = total, count
         return sums

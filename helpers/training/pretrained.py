@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.config import ModelConfig
-from helpers.files import InputError
+from helpers.files import InputError, first_line
 from helpers.runs.run import Run
 
 
@@ -102,11 +102,10 @@ def earlier_weights(config: ModelConfig, folder: Path) -> dict[str, Tensor] | No
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file ends in whatever its reader stumbles over
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} cannot be read as weights ({why}); name another file.") from error
-    if not isinstance(state, dict) or "model" not in state or not {"epoch", "step"} & state.keys():
+        raise InputError(f"{path} cannot be read as weights ({first_line(error)}); name another file.") from error
+    if isinstance(state, dict) and not ("model" in state and {"epoch", "step"} & state.keys()):
         return None
-    weights = state.get("ema", state["model"])  # the last checkpoint of a run holds both
+    weights = state.get("ema", state["model"]) if isinstance(state, dict) else None  # a run's last one holds both
     if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
         raise InputError(f"{path} holds something else than weights; name another file.")
     return weights

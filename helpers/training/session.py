@@ -82,8 +82,7 @@ def training_session(
             config.save(folder / "config.json")
             stack.callback(called.on_close, run)
         stack.enter_context(computing_with(cpu_threads(training.device, training.accelerator.num_processes)))
-        stop = stack.enter_context(StopRequest(run))
-        session = TrainingSession(training, run, called, stop, save_every)
+        session = TrainingSession(training, run, called, stack.enter_context(StopRequest(run)), save_every)
         stack.enter_context(loading())
         yield session
         session.close()

@@ -184,8 +184,7 @@ class ConfigPanel(widgets.VBox):
         """Choose a name that is free, and start from the best weights of the run that is there."""
         ((stem, number),) = re.findall(r"^(.*?)-?(\d*)$", self.folder.name)
         names = (self.folder.with_name(f"{stem}-{count}") for count in itertools.count(int(number or 1) + 1))
-        new = next(name for name in names if not name.exists())
-        self._take(new, {"weights": f"{FROM_RUN}{self.folder.name}"})
+        self._take(next(name for name in names if not name.exists()), {"weights": f"{FROM_RUN}{self.folder.name}"})
 
     def _save(self) -> None:
         self.config.save(path := user_path(self.path.value))

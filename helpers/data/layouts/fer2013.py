@@ -70,5 +70,4 @@ def _row_entry(path: Path, row: dict[str, str]) -> Item:
         return path, "pixels are not numbers from 0 to 255"
     if not pixels or math.isqrt(len(pixels)) ** 2 != len(pixels):
         return path, "pixels are not those of a square"
-    labels = {"emotion": EMOTIONS.index(CODES[int(code)])}
-    return Entry(path, SPLITS[usage], labels, PARTS.get(usage), pixels=pixels)
+    return Entry(path, SPLITS[usage], {"emotion": EMOTIONS.index(CODES[int(code)])}, PARTS.get(usage), pixels=pixels)
