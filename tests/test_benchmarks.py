@@ -14,7 +14,7 @@ from graphs import tiny_model
 from tables import answered, blank
 
 from benchmarks import peers
-from benchmarks.onnx import EACH, GROUPS, megabytes, parity
+from benchmarks.onnx import EACH, GROUPS, Place, megabytes, parity, torch_way
 from benchmarks.peers import as_predictions, report, score
 from helpers.export.graph import build_graph
 from helpers.files import InputError
@@ -90,9 +90,25 @@ def test_an_exported_graph_is_compared_with_the_network_face_by_face(trained, st
         assert found[f"24 px, batch {size}"]["difference"] > 1e-3
 
 
+def test_a_class_that_changed_is_counted(trained, store, tmp_path, monkeypatch):
+    network = torch_way(trained, Place(1))
+
+    def turned(faces):
+        return [said[:, ::-1] if said.ndim == 2 else said for said in network(faces)]
+
+    monkeypatch.setattr("benchmarks.onnx.session_way", lambda *_: turned)
+    assert {one["changed"] for one in parity(trained, {"turned": tmp_path}, store).values()} == {1.0}
+
+
 def test_peak_memory_is_that_of_the_fresh_process_and_not_of_the_one_that_starts_it(tmp_path):
     held = np.ones(300_000_000, np.uint8)
     assert 20 < megabytes(tiny_model(tmp_path / "tiny.onnx"), (1, 8, 8, 3)) < len(held) / 1e6
+
+
+def test_peak_memory_grows_with_the_faces_that_are_answered(tmp_path):
+    model = tiny_model(tmp_path / "tiny.onnx")
+    one, many = (megabytes(model, (count, 500, 500, 3)) for count in (1, 64))
+    assert many - one > 63 * 500 * 500 * 3 / 2**20, "as uint8 alone, which the graph makes floats of"
 
 
 def made_up(labels: dict[str, list], **columns) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -91,12 +91,12 @@ def test_the_example_runs_alone(finished, detector, store, tmp_path):
 
 def test_a_bundle_of_a_run_that_was_not_exported_or_not_evaluated(trained, finished, detector, tmp_path):
     run = Run.open(shutil.copytree(trained.folder, tmp_path / "tiny"))
-    with pytest.raises(InputError, match="export the run first"):
+    with pytest.raises(InputError, match=r"^Run notebook 06 first, https.*model.onnx does not exist"):
         write_bundle(run, detector)
     shutil.copy(finished.folder / "model.onnx", run.folder)
     with zipfile.ZipFile(write_bundle(run, detector)) as archive:
         assert "tiny/MODEL_CARD.md" not in archive.namelist()
-    assert "has no model card" in (run.folder / "train.log").read_text()
+    assert "has no model card: Run notebook 05 first, https://" in (run.folder / "train.log").read_text()
 
 
 def test_a_bundle_whose_model_does_not_open_is_never_put_in_place(finished, detector, tmp_path):
@@ -141,6 +141,15 @@ def test_eight_different_faces_are_shown_with_truth_probability_and_colour(finis
                 assert line[0] == "✓" or line.endswith(f"is {task.classes[label]}")
             else:
                 assert (line[0] == "✓") == (abs(face.age - np.clip(face.age, *label)) <= 5)
+
+
+def test_copies_of_one_picture_are_shown_as_one_face(finished, store, monkeypatch):
+    shown = []
+    monkeypatch.setattr(finish.plots, "faces", lambda images, *_: shown.extend(images))
+    copies = np.flatnonzero(store.faces["sha"].duplicated(keep=False))  # other rows, the same pixels
+    monkeypatch.setattr(type(store), "examples", lambda *_: copies)
+    answered_faces(finished, store, len(copies))
+    assert len(copies) > len(shown) == len({image.tobytes() for image in shown}) > 0
 
 
 def test_the_finish_card_tells_scores_time_size_speed_and_place(finished, detector):

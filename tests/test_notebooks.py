@@ -117,6 +117,11 @@ def test_the_first_notebook_meets_newcomers_with_little_to_read(executed):
     assert not any("$" in text for text in (printed, *map(str, shown))) and len(printed.splitlines()) <= 25
 
 
+def test_training_leaves_the_four_places_of_its_view_and_no_bar_for_each_epoch(executed):
+    (cell,) = [cell for cell in executed[1]["04"].cells if cell.cell_type == "code" and "train_step(" in cell.source]
+    assert [output["output_type"] for output in cell.outputs] == ["display_data"] * 4
+
+
 def test_a_technique_that_is_left_out_is_not_shown_and_all_others_are(executed, monkeypatch):
     workspace, _ = executed
     monkeypatch.setenv("FACE_WORKSPACE", str(workspace))

@@ -195,12 +195,19 @@ def test_the_hours_and_recipes_that_the_texts_name_are_those_of_the_code(books):
         assert f"| `{name}` |" in recipes_table(), "a recipe without words is no help to a newcomer"
 
 
+def test_the_first_notebook_s_text_holds_no_table_of_all_knobs_and_no_price_in_dollars(books):
+    cells = [cell for cell in books["01_setup_gpu_check.ipynb"]["cells"] if cell["cell_type"] == "markdown"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    assert "$" not in text and 0 < text.count("\n|") <= 16
+
+
 def test_every_form_field_is_explained_above_it(books):
     for name, book in books.items():
         for cell in book["cells"]:
             lines = "".join(cell["source"]).splitlines()
             for before, line in pairwise(lines):
-                assert "# @param" not in line or before.startswith("# @markdown"), f"{name}: {line}; see tools/cells.py"
+                helped = re.match(r"# @markdown \S", before)
+                assert "# @param" not in line or helped, f"{name}: {line}; see tools/cells.py"
 
 
 def test_links_lead_to_the_same_place_from_a_copy_on_drive(books):
@@ -209,7 +216,7 @@ def test_links_lead_to_the_same_place_from_a_copy_on_drive(books):
         for cell in book["cells"]:
             forms = [line for line in cell["source"] if line.startswith("# @markdown")]
             if cell["cell_type"] == "markdown" or forms:
-                for target in re.findall(r"\]\(([^)]+)\)", "".join(forms or cell["source"])):
+                for target in re.findall(r"""(?:\]\(|href=["'])([^)"']+)""", "".join(forms or cell["source"])):
                     assert target.startswith("https://"), f"{name}: {target}"
 
 

@@ -18,6 +18,7 @@ import pytest
 from drawn_faces import datasets as sample_faces
 from drawn_faces.datasets import uninterrupted, write_sample_faces
 from drawn_faces.face import draw_face
+from drawn_faces.group import draw_group
 from drawn_faces.layouts.affectnet import AffectNet
 from drawn_faces.layouts.fer2013 import Fer2013
 from drawn_faces.layouts.rafdb import RafDb
@@ -125,6 +126,12 @@ def test_a_face_is_a_function_of_its_rng_and_labels():
     first, again, other = (draw_face(np.random.default_rng(seed), 3, 30, 1, 48) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_everybody_of_a_group_is_somebody_else():
+    group = draw_group()
+    people = [group[top : top + 220, left : left + 220] for top in (60, 340) for left in (60, 340)]
+    assert len({person.tobytes() for person in people}) == 4
 
 
 @pytest.mark.parametrize("size", [48, 64, 200])

@@ -6,17 +6,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from graphs import tiny_model
+from PIL import Image
 
 from drawn_faces.face import draw_face
 from helpers import plots
 from helpers.config import TrainConfig, decide, recipe
 from helpers.data.augment import TECHNIQUES
+from helpers.export.predictor import Predictor
 from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.tasks import EMOTIONS
 from helpers.training.loop import fit
 from helpers.training.predict import WATCHED, watched
-from helpers.ui import controls, live
+from helpers.ui import controls, live, pictures
 from helpers.ui.controls import ConfigPanel
 from helpers.ui.live import LiveTraining, watched_faces
 from helpers.ui.tryout import TryOut
@@ -262,6 +265,23 @@ def test_marked_faces_have_another_colour():
     figure = plots.faces([np.zeros((8, 8, 3), np.uint8)] * 2, ["a", "b"], marks=[True, False])
     marked, plain = (axis.title.get_color() for axis in figure.axes[:2])
     assert marked != plain
+
+
+def test_what_is_tried_is_the_run_that_is_named_and_what_it_is_compared_with_is_another(tmp_path):
+    workspace = SimpleNamespace(run=tmp_path.joinpath, restore=lambda folder: None)
+    mine, earlier, shipped = tmp_path / "mine" / "model.onnx", tmp_path / "x" / "model.onnx", pictures.SHIPPED_MODEL
+    chosen = {("mine", ""): (mine, shipped), ("mine", "x"): (mine, earlier), ("", ""): (shipped, None),
+              ("", "x"): (shipped, earlier), ("x", "x"): (earlier, None)}  # fmt: skip
+    assert {names: pictures.choose_models(workspace, *names) for names in chosen} == chosen
+
+
+def test_each_picture_is_answered_and_shown_once(tmp_path, monkeypatch, capsys):
+    shown, paths = [], [tmp_path / f"{seed}.png" for seed in range(2)]
+    monkeypatch.setattr(pictures, "display", lambda content, **_: shown.append(content["image/png"]))
+    for seed, path in enumerate(paths):
+        Image.fromarray(draw_face(np.random.default_rng(seed), seed, 30, 0, 64)).save(path)
+    pictures.show_answers(Predictor(tiny_model(tmp_path / "tiny.onnx")), paths)
+    assert len(capsys.readouterr().out.splitlines()) == len(shown) == len(set(shown)) == 2
 
 
 def test_the_try_out_draws_every_technique_and_says_what_is_too_strong():

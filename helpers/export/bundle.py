@@ -9,7 +9,7 @@ from helpers.evaluation.card import write_card
 from helpers.export import predictor
 from helpers.export.graph import open_session
 from helpers.export.predictor import DETECTOR, DETECTOR_LICENCE
-from helpers.files import InputError, to_json, whole
+from helpers.files import InputError, run_first, to_json, whole
 from helpers.runs.run import Run
 from helpers.tasks import TASKS
 
@@ -50,7 +50,7 @@ def write_bundle(run: Run, detector: Path = DETECTOR) -> Path:
         run.log(f"{path.name} has no model card: {error}")
     contents = {file.name: file.read_bytes() for file in files if file.exists()}
     if files[0].name not in contents:
-        raise InputError(f"{files[0]} does not exist; export the run first (notebook 06).")
+        raise run_first("06", f"{files[0]} does not exist")
     labels = {name: list(task.classes) or task.unit.strip() for name, task in TASKS.items()}
     contents |= {"labels.json": to_json(labels, indent=1).encode(), "example.py": EXAMPLE.encode()}
     with whole(path) as partial, tempfile.TemporaryDirectory() as there:

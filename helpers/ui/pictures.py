@@ -22,11 +22,10 @@ def choose_models(workspace: Workspace, run: str, before: str) -> tuple[Path, Pa
         run: name of an exported run; empty for the model that comes with this project.
         before: name of an earlier run; empty for that model again.
     """
-    folders = [workspace.run(name) for name in (run, before) if name]
-    for folder in folders:
-        workspace.restore(folder)
-    found = [*(folder / "model.onnx" for folder in folders), SHIPPED_MODEL]
-    return found[0], found[1] if len(found) > 1 else None
+    for name in filter(None, (run, before)):
+        workspace.restore(workspace.run(name))
+    model, earlier = (workspace.run(name) / "model.onnx" if name else SHIPPED_MODEL for name in (run, before))
+    return model, None if earlier == model else earlier
 
 
 def choose_pictures(workspace: Workspace, picture: str, upload: bool) -> list[Path]:
