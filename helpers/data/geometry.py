@@ -9,11 +9,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+LUMA = (0.299, 0.587, 0.114)
+"""How much red, green and blue count in grey: ITU-R BT.601, as in Pillow and OpenCV."""
 
-def resize(faces: Tensor, size: int) -> Tensor:
-    """uint8 RGB (B, H, W, 3) to float (B, 3, size, size) from 0 to 255, with antialiasing."""
+
+def resize(faces: Tensor, size: int, grey: int | None = None) -> Tensor:
+    """uint8 RGB (B, H, W, 3) to float (B, 3, size, size) from 0 to 255, with antialiasing.
+
+    ``grey`` shows them as grey faces of so many pixels a side look at this size.
+    """
     pixels = faces.permute(0, 3, 1, 2).float()
-    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    if grey:
+        red, green, blue = pixels.split(1, dim=1)
+        pixels = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue  # one channel until the end
+    for side in (grey, size) if grey and grey < size else (size,):
+        pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    return pixels.expand(-1, 3, -1, -1) if grey else pixels
 
 
 def warp(faces: Tensor, warps: Tensor, size: int) -> Tensor:

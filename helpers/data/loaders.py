@@ -62,10 +62,10 @@ class Batch:
         parts = self.pixels.split([count * height * width * 3 for count, height, width in self.shapes])
         return [part.view(*shape, 3) for part, shape in zip(parts, self.shapes, strict=True)]
 
-    def resized(self, size: int) -> torch.Tensor:
-        """All faces, warped where they are to be, as float (B, 3, size, size) from 0 to 255."""
+    def resized(self, size: int, grey: int | None = None) -> torch.Tensor:
+        """All faces, warped or in ``grey`` where they are to be, as float (B, 3, size, size) from 0 to 255."""
         if self.warps is None:
-            return torch.cat([resize(faces, size) for faces in self.faces])
+            return torch.cat([resize(faces, size, grey) for faces in self.faces])
         warps = self.warps.split([count for count, _, _ in self.shapes])
         return torch.cat([warp(faces, part, size) for faces, part in zip(self.faces, warps, strict=True)])
 

@@ -32,6 +32,9 @@ FORMAT = 6
 _STAMP = ".checked.json"
 """The file beside a store's others that tells which of them were read and found whole on this machine."""
 
+_COLOUR = 4.0
+"""From how far apart the channels are, of 255 and on average, a face has colour; what JPEG adds to grey is less."""
+
 _MEND = "pack the datasets again (notebook 02), or move the folder away so that its copy on Drive comes back"
 
 _FILE_BYTES = 480_000_000  # a file on Drive is best at most 512 MB; the rest is room for the other columns
@@ -202,6 +205,20 @@ class FaceStore:
         order = self._by_hash(split)
         datasets = self.table.column("dataset").take(order).to_numpy()
         return np.concatenate([order[datasets == name][:size] for name in self.manifest["sources"]])
+
+    def learned_in_grey(self, size: int = 200) -> dict[str, int]:
+        """Tasks whose training faces are all grey, and the longer side of the largest of these in pixels.
+
+        A network that has learned a task from such faces alone is lost where it meets colour. Read are ``size`` faces
+        for each task, those that carry its label or, where none does, any.
+        """
+        found, rows = {}, self.fixed_sample("train", size)
+        for task in TASKS:
+            labelled = rows[self.known(task)[rows]]
+            faces = [self.image(row) for row in (labelled if len(labelled) else rows)]
+            if faces and all(np.ptp(face, axis=2).mean() < _COLOUR for face in faces):
+                found[task] = max(max(face.shape[:2]) for face in faces)
+        return found
 
     def _by_hash(self, split: str) -> np.ndarray:
         """Rows of a split in the order of their hashes, whose first digits are left out: the split follows those."""

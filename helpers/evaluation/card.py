@@ -42,6 +42,10 @@ def write_card(run: Run) -> Path:
         groups=_groups(found.get("groups", {})),
         calibration=_calibration(found.get("calibration", {})),
         sources="\n".join(f"- {name}: {source['terms']}" for name, source in run.manifest["sources"].items()),
+        grey="".join(
+            f"\nAll faces that taught it {task} are grey: it reads that from a grey view of {side} pixels a side.\n"
+            for task, side in run.manifest.get("grey", {}).items()
+        ),
         start=starting_terms(run),
         made=f"{results['epochs']} epochs in {results['minutes']:.0f} minutes; the best was epoch "
         f"{results['best']['epoch']}. " + ", ".join(f"{n} {v}" for n, v in run.manifest["libraries"].items()) + ".",

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers.data.geometry import resize
 from helpers.files import InputError
 from helpers.tasks import Task
 from helpers.training.model import FaceModel
@@ -66,7 +65,7 @@ def attention(model: FaceModel, face: np.ndarray, task: str, answer: int | None 
         InputError: the backbone gives no map of features with places in it.
     """
     device = next(model.parameters()).device
-    pixels = model.normalise(resize(torch.from_numpy(face)[None].to(device), model.img_size))
+    pixels = model.preprocess(torch.from_numpy(face)[None].to(device), model.grey.get(task))
     with torch.enable_grad():
         features = model.backbone.forward_features(pixels).detach().requires_grad_()
         if features.dim() != 4:

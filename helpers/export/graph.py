@@ -145,5 +145,6 @@ def _about(run: Run) -> dict[str, str]:
         "backbone": model.backbone,
         "terms_of_the_data": "; ".join(f"{name}: {source['terms']}" for name, source in sources.items()),
         "started_from": starting_terms(run),
+        "read_in_grey": ", ".join(f"{task} at {side} pixels" for task, side in run.manifest.get("grey", {}).items()),
         "trained_on": ",".join(sources) + (" (drawn faces)" if run.manifest["drawn"] else ""),
     }

@@ -36,7 +36,7 @@ def variants(run: Run, store: FaceStore) -> Iterator[tuple[str, onnx.ModelProto]
     yield "fp32", whole
     yield "fp16 weights", halved(whole)
     if model.flip_test:
-        yield "one view", build_graph(run, flip_test=False)
+        yield "no mirror", build_graph(run, flip_test=False)
     for size in sorted({round(model.img_size * part / 8) * 8 for part in (0.7, 0.86)} - {model.img_size}):
         yield f"{size} px", build_graph(run, img_size=size)
     faces = [store.image(row) for row in store.fixed_sample("train", _CALIBRATION_FACES)]

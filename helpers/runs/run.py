@@ -67,7 +67,7 @@ class Run:
             return run
         libraries = {name: version(name) for name in ("torch", "timm", "albumentations", "numpy")}
         manifest = {"format": FORMAT, "store": store.identity, "drawn": store.drawn, "libraries": libraries}
-        manifest["config"] = _fixed(config)
+        manifest |= {"config": _fixed(config), "grey": store.learned_in_grey()}
         manifest |= {name: store.manifest[name] for name in ("classes", "sources")}
         config.save(folder / "config.json")
         # Last, since its presence is what makes the folder a run.

@@ -1,5 +1,7 @@
 """What training says of itself, in sentences."""
 
+from collections.abc import Iterable
+
 import torch
 
 from helpers.config import CRITERIA, TrainConfig
@@ -9,8 +11,8 @@ from helpers.training.model import parameter_counts
 from helpers.training.state import Training
 
 
-def describe_start(training: Training) -> str:
-    """What is trained, on what and how, and where it begins."""
+def describe_start(training: Training, grey: Iterable[str] = ()) -> str:
+    """What is trained, on what and how, where it begins, and which tasks have only ``grey`` faces to learn from."""
     config, faces, processes = training.config, training.faces, training.accelerator.num_processes
     total, trainable = parameter_counts(training.model)
     begin, end = "go on at" if training.step else "start with", faces.steps * config.schedule.epochs
@@ -22,6 +24,8 @@ def describe_start(training: Training) -> str:
     if training.model.heads_anew and not training.step:
         text += f"; the earlier network had no such head for {', '.join(training.model.heads_anew)}, which starts anew"
     kept, size = faces.store.manifest["knobs"]["max_side"], config.model.img_size
+    if tasks := " and ".join(grey):
+        text += f"; all faces that teach {tasks} are grey, so in use it will be read from a grey view of each face"
     if size > kept:
         text += (
             f"; they are stored with {kept} pixels a side at most, and enlarged to img_size = {size}: to use what the "

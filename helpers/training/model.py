@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ class FaceModel(nn.Module):
 
     Attributes:
         frozen: while it is set the backbone, the statistics of its BatchNorm too, stays as it is and the heads learn.
+        grey: task -> pixels a side, of those that are read from such a grey view, see
+            :meth:`helpers.data.store.FaceStore.learned_in_grey`; while it learns it sees the faces as they are.
         heads_anew: the heads that an earlier run's network, from whose weights this one starts, had not or otherwise.
 
     Args:
@@ -50,14 +52,21 @@ class FaceModel(nn.Module):
         for name in ("mean", "std"):
             values = torch.tensor(backbone.pretrained_cfg[name]) * 255.0
             self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
-        self.backbone, self.frozen, self.heads_anew = backbone, False, list[str]()
+        self.backbone, self.frozen, self.heads_anew, self.grey = backbone, False, list[str](), dict[str, int]()
         self.heads = nn.ModuleDict(
             {name: _head(features, task.outputs(config.age_head), config) for name, task in TASKS.items()}
         )
 
-    def preprocess(self, faces: Tensor) -> Tensor:
-        """uint8 RGB (B, H, W, 3) to normalised float (B, 3, img_size, img_size), resized with antialiasing."""
-        return self.normalise(resize(faces, self.img_size))
+    def views(self) -> dict[int | None, list[str]]:
+        """How a face is looked at, as it is (None) or in grey of so many pixels, and which tasks are read from that."""
+        found: dict[int | None, list[str]] = {}
+        for task in TASKS:
+            found.setdefault(self.grey.get(task), []).append(task)
+        return found
+
+    def preprocess(self, faces: Tensor, grey: int | None = None) -> Tensor:
+        """uint8 RGB (B, H, W, 3) to normalised float (B, 3, img_size, img_size), see :func:`resize`."""
+        return self.normalise(resize(faces, self.img_size, grey))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Float pixels from 0 to 255 as the backbone was pretrained with."""
@@ -84,6 +93,11 @@ def answers(outputs: dict[str, Tensor], mirrored: dict[str, Tensor] | None = Non
     return {name: task.mean(found[name], task.answer(mirrored[name])) for name, task in TASKS.items()}
 
 
+def picked(views: dict[int | None, list[str]], outputs: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """By task, the outputs for the view that it is read from."""
+    return {task: of_view[task] for tasks, of_view in zip(views.values(), outputs, strict=True) for task in tasks}
+
+
 class Reader(nn.Module):
     """A model as its users call it: uint8 faces in, probabilities and years out. This is what is exported.
 
@@ -99,13 +113,13 @@ class Reader(nn.Module):
 
     def forward(self, faces: Tensor) -> tuple[Tensor, ...]:
         """uint8 RGB (B, H, W, 3) to what each task exports, in the order of their ``exports``."""
-        pixels = self.model.preprocess(faces)
-        if self.model.flip_test:  # both in one batch: a graph of half the nodes
-            both = self.model(torch.cat([pixels, pixels.flip(3)]))
-            halves = {name: output.unflatten(0, (2, -1)) for name, output in both.items()}
-            found = answers(*({name: half[side] for name, half in halves.items()} for side in (0, 1)))
-        else:
-            found = answers(self.model(pixels))
+        views = self.model.views()
+        pixels = [self.model.preprocess(faces, grey) for grey in views]
+        pixels += [view.flip(3) for view in pixels] if self.model.flip_test else []
+        # All in one batch: a graph of fewer nodes.
+        outputs = {task: all_.unflatten(0, (len(pixels), -1)) for task, all_ in self.model(torch.cat(pixels)).items()}
+        each = [{task: parts[at] for task, parts in outputs.items()} for at in range(len(pixels))]
+        found = answers(*(picked(views, each[at : at + len(views)]) for at in range(0, len(each), len(views))))
         return tuple(
             part for name, task in TASKS.items() for part in task.exported(found[name], self.calibration[name])
         )

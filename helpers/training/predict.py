@@ -12,7 +12,7 @@ from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.session.progress import silent
 from helpers.tasks import TASKS
-from helpers.training.model import FaceModel, answers, create_model
+from helpers.training.model import FaceModel, answers, create_model, picked
 
 
 def load_best(run: Run) -> FaceModel:
@@ -24,6 +24,7 @@ def load_best(run: Run) -> FaceModel:
     weights, model = run.best_weights(), create_model(run.config.model, fetch_weights=False)
     with run.fitting():
         model.load_state_dict(weights)
+    model.grey = run.manifest.get("grey", {})
     return model.eval()
 
 
@@ -108,11 +109,12 @@ def predict(
     try:
         with loading():
             for batch in loader:
-                pixels = model.normalise(batch.to(device).resized(model.img_size))
                 done.append(batch.rows)
                 labels.append(batch.labels)
-                outputs.append(_forward(model, pixels))
-                mirrored += [_forward(model, pixels.flip(3))] if flip else []
+                seen, views = batch.to(device), model.views()
+                pixels = [model.normalise(seen.resized(model.img_size, grey)) for grey in views]
+                outputs.append(picked(views, [_forward(model, view) for view in pixels]))
+                mirrored += [picked(views, [_forward(model, view.flip(3)) for view in pixels])] if flip else []
                 progress(len(done), len(loader))
     finally:
         model.train(training)

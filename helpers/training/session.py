@@ -105,7 +105,7 @@ class TrainingSession:
         self._restore()
         self._first, self._opened = training.step, time.monotonic()
         self._clock = self._saved = time.monotonic()
-        run.log(describe_start(training))
+        run.log(describe_start(training, run.manifest.get("grey", ())))
         if run.writes:
             hooks.on_open(run)
 
