@@ -122,9 +122,8 @@ def labels(args: argparse.Namespace, workspace: Workspace) -> None:
     run, store = Run.open(_run_folder(args, workspace)), _faces(args, workspace)
     run.check_store(store)
     folder, path = run.folder / "labels", run.folder / "suspicious_labels.csv"
-    found = suspicious_labels(
-        store, answers_of_others(run.config, store, folder, on_step=bar("Training"), on_log=tqdm.write)
-    )
+    answers = answers_of_others(run.config, store, folder, on_step=bar("Training"), on_log=tqdm.write)
+    found = suspicious_labels(store, answers)
     write_labels(path, found)
     first = found.head(96)
     captions = [f"{row.label}?\nlooks {row.answered}" for row in first.itertuples()]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -17,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from helpers.files import InputError, read_json, write_file
+from helpers.files import InputError, read_json, to_json, write_file
 from helpers.tasks import TASKS
 
 SAMPLE_FACES = 6000
@@ -314,7 +313,7 @@ class TrainConfig:
 
     def save(self, path: Path) -> None:
         """Write every knob as JSON."""
-        write_file(path, json.dumps(self.flat(), indent=2) + "\n")
+        write_file(path, to_json(self.flat(), indent=2))
 
 
 # A tenth of 2e-3 for the backbone, falling by 0.9 a layer, with the heads alone for an epoch, was 14 points of emotion

@@ -61,9 +61,12 @@ class Picture(Figure):
         return self.png(), {"alt": self.alt or ". ".join(title.replace("\n", " ") for title in titles if title)}
 
 
-def _figure(rows: int, columns: int, width: float, height: float, title: str):
+def _figure(rows: int, columns: int, width: float, height: float, title: str, used: int | None = None):
+    """An empty figure and its axes, of which only the first ``used`` are seen."""
     figure = Picture(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[rows * columns if used is None else used :]:
+        axis.axis("off")
     figure.suptitle(title)
     return figure, axes
 
@@ -74,9 +77,7 @@ def class_balance(audit: dict[str, dict], title: str = "Faces per class") -> Pic
     panels = [(name, task, found[task]) for name, found in audit.items() for task in TASKS if found[task]]
     columns = min(3, len(panels))  # more side by side would be shrunk to fit the page
     rows = -(-len(panels) // columns)
-    figure, axes = _figure(rows, columns, 1.0 + 3.2 * columns, 0.4 + 2.9 * rows, title)
-    for axis in axes[len(panels) :]:
-        axis.axis("off")
+    figure, axes = _figure(rows, columns, 1.0 + 3.2 * columns, 0.4 + 2.9 * rows, title, len(panels))
     for axis, (name, task, splits) in zip(axes, panels, strict=False):
         base = np.zeros(len(splits["train"]))
         for (split, counts), colour in zip(splits.items(), (TRAIN, VALIDATION, TEST), strict=True):
@@ -96,9 +97,7 @@ def faces(
     """A grid of faces, uint8 RGB of any sizes, each with a caption; those that are marked in red."""
     columns = min(columns, max(1, len(images)))
     rows = max(1, -(-len(images) // columns))
-    figure, axes = _figure(rows, columns, 1.35 * columns, 1.6 * rows + 0.3, title)
-    for axis in axes:
-        axis.axis("off")
+    figure, axes = _figure(rows, columns, 1.35 * columns, 1.6 * rows + 0.3, title, used=0)
     for axis, image, caption, mark in zip(axes, images, titles, marks or [False] * len(images), strict=False):
         axis.imshow(image, interpolation="nearest")
         axis.set_title(caption, fontsize=8, fontweight="normal", color="#c02020" if mark else "black")
@@ -175,7 +174,7 @@ def curves(history: list[dict], title: str = "Training", epochs: int = 0) -> Pic
         epochs: where the axis ends at least, such as the planned last epoch.
     """
     columns = -(-(len(TASKS) + 3) // 2)
-    figure, axes = _figure(2, columns, 13 * columns / 3, 6.4, title)
+    figure, axes = _figure(2, columns, 13 * columns / 3, 6.4, title, len(TASKS) + 3)
     both, gap = {"train_": TRAIN, "val_": VALIDATION}, CRITERIA["gap"]
     # Title, key in the history, the colours of its lines by what stands before the key, factor, and what is aimed at.
     panels: list[tuple[str, str, dict[str, str], float, float | None]]
@@ -183,10 +182,8 @@ def curves(history: list[dict], title: str = "Training", epochs: int = 0) -> Pic
     for name, task in TASKS.items():
         aim = CRITERIA[name].bound if name in CRITERIA else None
         panels.append((f"{task.title.capitalize()},{task.unit}", task.key, both, task.scale, aim))
-    panels.append(
-        (f"{gap.task.capitalize()} gap, training minus validation, points", "gap", {"": GAP}, 100.0, gap.bound)
-    )
-    panels.append(("Learning rate", "lr", {"": "black"}, 1.0, None))
+    text = f"{gap.task.capitalize()} gap, training minus validation, points"
+    panels += [(text, "gap", {"": GAP}, 100.0, gap.bound), ("Learning rate", "lr", {"": "black"}, 1.0, None)]
     best = max((row["epoch"] for row in history if row["best"]), default=None)
     done = [row["epoch"] for row in history]
     last = max(epochs, *done[-1:], 2)
@@ -206,8 +203,6 @@ def curves(history: list[dict], title: str = "Training", epochs: int = 0) -> Pic
             axis.axhline(aim, color="grey", linestyle=":")
         if best is not None:
             axis.axvline(best, color="grey", linewidth=0.8, linestyle="--")
-    for axis in axes[len(panels) :]:
-        axis.axis("off")
     figure.supxlabel("epoch (dashed: best; dotted: what is aimed at)", fontsize="medium")
     axes[0].legend(["training faces", "validation"])
     return figure

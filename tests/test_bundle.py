@@ -1,5 +1,6 @@
 """The bundle runs alone, and what 06 shows of a finished run is true."""
 
+import ast
 import json
 import shutil
 import subprocess
@@ -86,7 +87,10 @@ def test_the_example_runs_alone(finished, detector, store, tmp_path):
     first, second = done.stdout.splitlines()
     assert first == str(wanted).replace(str(folder / "a.png"), "a.png") and second.startswith("none.png is not a file")
     assert max(Image.open(folder / "answer_1.png").size) >= 640 and not (folder / "answer_2.png").exists()
-    assert len(EXAMPLE.splitlines()) <= 15
+    assert len(EXAMPLE.read_text().splitlines()) <= 15
+    done = subprocess.run([sys.executable, "-I", "-c", ALONE], cwd=folder, capture_output=True,
+                          text=True)  # fmt: skip
+    assert done.returncode == 1 and done.stderr.strip() == ast.get_docstring(ast.parse(EXAMPLE.read_text()))
 
 
 def test_a_bundle_of_a_run_that_was_not_exported_or_not_evaluated(trained, finished, detector, tmp_path):

@@ -60,11 +60,12 @@ def test_a_run_that_has_ended_by_its_patience_is_complete_and_one_that_has_not_i
 ):
     config = tiny_config.replace(epochs=6, patience=1, min_delta=1.0)
     run = fit(config, store, tmp_path / "run")
-    assert len(run.history) == 2 and run.finished, "no epoch gains a whole point"
+    assert len(run.history) == 2 and run.read_results()["finished"], "no epoch gains a whole point"
     assert estimate(config, store, run.folder) == "The run is complete."
     config = tiny_config.replace(epochs=6, max_minutes=0.0001)
     folder = fit(config, store, tmp_path / "other").folder
-    assert not Run.open(folder).finished and estimate(config, store, folder).startswith("5 epochs will take about")
+    assert not Run.open(folder).read_results()["finished"]
+    assert estimate(config, store, folder).startswith("5 epochs will take about")
 
 
 def test_the_estimate_refuses_what_training_then_refuses_in_the_same_words(store, trained, tmp_path):

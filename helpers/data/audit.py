@@ -19,9 +19,6 @@ SPLITS = ("train", "validation", "test")
 LABEL_COLUMNS = [name for task in TASKS.values() for name in task.columns]
 """Columns of the table of faces that hold what is learned."""
 
-_SHARES = {"train": (0.9, 1.0), None: (0.8, 0.9)}
-"""Published split -> upper ends of the train and validation shares; what is left is test."""
-
 
 def split_of(sha: str, published: str | None) -> str:
     """The split of a row: published validation and test sets stay whole, everything else follows a hash.
@@ -33,7 +30,7 @@ def split_of(sha: str, published: str | None) -> str:
     if published in ("validation", "test"):
         return published
     position = int(sha[:8], 16) / 2**32
-    train, validation = _SHARES[published]
+    train, validation = (0.9, 1.0) if published == "train" else (0.8, 0.9)  # where each share ends; the rest is test
     return "train" if position < train else "validation" if position < validation else "test"
 
 
@@ -69,8 +66,7 @@ def leave_out(faces: pd.DataFrame, listed: Iterable[Mapping[str, str]]) -> pd.Da
             "Not one row of the list of labels to leave out is of a face that is packed; its column sha was expected "
             "to be as the step labels wrote it: make the list anew for these datasets."
         )
-    published = faces["split"].astype(object).where(faces["split"].notna(), None)
-    learned = np.array([split_of(key, at) != "test" for key, at in zip(split_keys(faces), published, strict=True)])
+    learned = np.array([split_of(key, at) != "test" for key, at in zip(split_keys(faces), faces["split"], strict=True)])
     for name in doubted:
         rows = faces["sha"].isin(doubted[name]) & learned
         for column, cell in zip(TASKS[name].columns, TASKS[name].cells(TASKS[name].unknown), strict=True):
@@ -94,7 +90,7 @@ def audit(
         done, in numbers that JSON can hold.
     """
     faces = faces.assign(twins=faces["sha"] if twins is None else twins)
-    published = faces["split"].astype(object).where(faces["split"].notna(), None)
+    published = faces["split"]
     faces["split"] = [split_of(key, split) for key, split in zip(split_keys(faces), published, strict=True)]
     both = (published == "train").groupby([faces["dataset"], faces["twins"]]).transform("any")
     faces["copied"] = both & (published == "test")

@@ -5,7 +5,6 @@ which label, can be told and tested without an image.
 """
 
 import hashlib
-import json
 import os
 import re
 import warnings
@@ -30,7 +29,7 @@ from helpers.data.layouts.own import list_own
 from helpers.data.layouts.rafdb import list_rafdb
 from helpers.data.layouts.utkface import list_utkface
 from helpers.data.workers import loading, quiet_worker
-from helpers.files import InputError, read_json, user_path, write_file
+from helpers.files import InputError, read_json, to_json, user_path, write_file
 from helpers.session.progress import Progress, silent
 from helpers.tasks import LABELS
 
@@ -95,9 +94,8 @@ class Read:
 
         Of hidden folders the name alone, with the number of files.
         """
-        hidden = Counter(
-            re.sub(r"((^|/)(\.|__MACOSX)[^/]*)/.*", r"\1", name) for name, why in self.rejects if why == HIDDEN
-        )
+        inside = [name for name, why in self.rejects if why == HIDDEN]
+        hidden = Counter(re.sub(r"((^|/)(\.|__MACOSX)[^/]*)/.*", r"\1", name) for name in inside)
         listed = [pair for pair in self.rejects if pair[1] != HIDDEN]
         listed += [(f"{folder}: {count} files", HIDDEN) for folder, count in hidden.items()]
         counts = {"rejected": self.rejects, "unknown": self.unknown}
@@ -191,8 +189,7 @@ def checked_place(name: str, place: Path, what: str) -> Path:
 
 def save_paths(path: Path, folders: dict[str, Path]) -> None:
     """Write ``dataset_paths.json``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, json.dumps({name: str(folder) for name, folder in folders.items()}, indent=2) + "\n")
+    write_file(path, to_json({name: str(folder) for name, folder in folders.items()}, indent=2))
 
 
 DRAWN_RECORD = "sample_faces.json"
@@ -276,9 +273,8 @@ def read_source(
         raise InputError(f"{place} holds no usable image of {name}: {len(rejects)} files, all rejected.{why}")
     columns = [pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
     outlines, thumbnails = (np.stack(column) for column in zip(*likenesses, strict=True))
-    return Read(
-        name, pa.Table.from_arrays(columns, schema=SCHEMA), outlines, thumbnails, np.array(sides), rejects, unknown
-    )
+    table = pa.Table.from_arrays(columns, schema=SCHEMA)
+    return Read(name, table, outlines, thumbnails, np.array(sides), rejects, unknown)
 
 
 def _name(path: Path, folder: Path) -> str:

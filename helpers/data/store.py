@@ -275,10 +275,9 @@ def _check_files(folder: Path, files: dict[str, dict]) -> None:
         if read_record(folder / _STAMP, "the files that were read", _MEND) == now:
             return
     for name, about in files.items():
-        if _sha256(folder / name) != about["sha256"]:
-            raise InputError(
-                f"{folder / name} is damaged, since it has not the SHA-256 that its manifest tells; {_MEND}."
-            )
+        path = folder / name
+        if _sha256(path) != about["sha256"]:
+            raise InputError(f"{path} is damaged, since it has not the SHA-256 that its manifest tells; {_MEND}.")
     with suppress(InputError):  # on a disk that is read-only they are read each time
         write_json(folder / _STAMP, now)
 

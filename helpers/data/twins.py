@@ -116,9 +116,8 @@ def _neighbours(outlines: np.ndarray, among: np.ndarray, asked: np.ndarray, with
     """Pairs of a face of ``asked`` and one of its nearest ``among`` all, whose outlines differ less than ``within``."""
     coarse = outlines[:, :_COARSE, :_COARSE].reshape(len(outlines), -1)
     # With eps, the tree may miss a neighbour in fifty that is not among the nearest, and takes an eighth of the time.
-    found = KDTree(coarse[among]).query(
-        coarse[asked], _NEIGHBOURS, 1.0, distance_upper_bound=min(_REACH, within), workers=-1
-    )[1]
+    tree, reach = KDTree(coarse[among]), min(_REACH, within)
+    found = tree.query(coarse[asked], _NEIGHBOURS, 1.0, distance_upper_bound=reach, workers=-1)[1]
     pairs = np.stack([np.repeat(asked, _NEIGHBOURS), np.append(among, -1)[found.ravel()]], axis=1)
     pairs = np.unique(np.sort(pairs[(pairs[:, 1] >= 0) & (pairs[:, 0] != pairs[:, 1])], axis=1), axis=0)
     return pairs[np.linalg.norm(outlines[pairs[:, 0]] - outlines[pairs[:, 1]], axis=(1, 2)) < within]
@@ -130,13 +129,11 @@ def _is_copy(one: np.ndarray, other: np.ndarray) -> bool:
     agree = cv2.matchTemplate(coarse, upon, cv2.TM_CCOEFF_NORMED).item()
     if agree > _AS_THEY_LIE and _differ_evenly(one, other):
         return True
-    laid = _laid_upon_each_other(one, other) if agree > _BEFORE else None
+    laid = _laid_together(one, other) if agree > _BEFORE else None
     return laid is not None and _differ_evenly(*laid)
 
 
-def _laid_upon_each_other(
-    one: np.ndarray, other: np.ndarray, turned: bool = False
-) -> tuple[np.ndarray, np.ndarray] | None:
+def _laid_together(one: np.ndarray, other: np.ndarray, turned: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
     """The two with the larger cut of the picture warped to the smaller's; None where they do not fit."""
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 1e-4)
     try:
@@ -145,7 +142,7 @@ def _laid_upon_each_other(
     except cv2.error:  # does not converge
         return None
     if not turned and agree > _HOPE and np.linalg.det(np.array(warp, float)[:, :2]) > 1:
-        return _laid_upon_each_other(other, one, turned=True)  # a crop has nothing to lay upon the other's edge
+        return _laid_together(other, one, turned=True)  # a crop has nothing to lay upon the other's edge
     corners = np.array([(x, y, 1) for x in (0, SIDE - 1) for y in (0, SIDE - 1)], np.float32).T
     if agree < _AGREE or np.abs(warp @ corners - corners[:2]).max() > _SHIFT * SIDE:
         return None

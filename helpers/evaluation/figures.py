@@ -87,9 +87,8 @@ def confidence_figures(table: pd.DataFrame, fitted: dict[str, float]) -> dict[st
         if task.classes and len(rows):
             sure, hits = rows["sure"].to_numpy(), ~rows["wrong"].to_numpy(bool)
             title = f"{name.capitalize()}: can its confidence be trusted?"
-            figures[f"confidence_{name}"] = plots.reliability(
-                reliability(sure, hits), *coverage_curve(sure, hits), title
-            )
+            bins, curve = reliability(sure, hits), coverage_curve(sure, hits)
+            figures[f"confidence_{name}"] = plots.reliability(bins, *curve, title)
     return figures
 
 

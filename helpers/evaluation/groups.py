@@ -17,8 +17,7 @@ SMALL = 30
 AGE_STARTS = (0, 3, 10, 20, 30, 40, 50, 60, 70)
 """The first year of each age band; the last has no end."""
 
-AGE_BANDS = (*(f"{low}-{high - 1}" for low, high in pairwise(AGE_STARTS)),
-             f"{AGE_STARTS[-1]}+")  # fmt: skip
+AGE_BANDS = (*(f"{low}-{high - 1}" for low, high in pairwise(AGE_STARTS)), f"{AGE_STARTS[-1]}+")
 
 _ALPHA = 0.05
 

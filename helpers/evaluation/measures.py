@@ -7,7 +7,7 @@ from helpers.config import CRITERIA
 from helpers.data.audit import SPLITS
 from helpers.evaluation.calibration import calibration_measures, fit
 from helpers.evaluation.groups import by_group
-from helpers.metrics import difference
+from helpers.metrics import Measure, difference
 from helpers.tasks import TASKS, Task
 
 
@@ -68,10 +68,14 @@ def details(metrics: dict) -> pd.DataFrame:
                 if not isinstance(about, dict) or "value" not in about:
                     continue
                 unit, scale = (" %", 100.0) if TASKS[name].classes or measure_ == "cs5" else (" years", 1.0)
-                value, low, high = scale * np.array([about[key] for key in ("value", "low", "high")], float)
-                shown = f"{value:.1f}{unit}", f"{low:.1f} to {high:.1f}", about["n"]
-                lines.append((dataset, f"{name} {measure_.replace('_', ' ')}", *shown))
+                lines.append((dataset, f"{name} {measure_.replace('_', ' ')}", *_shown(about, scale, unit)))
     return pd.DataFrame(lines, columns=["test faces", "measure", "value", "95 % interval", "faces"])
+
+
+def _shown(one: Measure, scale: float, unit: str) -> tuple[str, str, float]:
+    """A measure's value with its unit, its interval, and its count; null in a file is shown as nan."""
+    value, low, high = scale * np.array([one[end] for end in ("value", "low", "high")], float)
+    return f"{value:.1f}{unit}", f"{low:.1f} to {high:.1f}", one["n"]
 
 
 def summary(metrics: dict) -> pd.DataFrame:
@@ -82,8 +86,5 @@ def summary(metrics: dict) -> pd.DataFrame:
             task = TASKS[name]
             parts = found["by_dataset"] | ({"all": found} if len(found["by_dataset"]) > 1 else {}) | found["by_part"]
             for dataset, part in parts.items():
-                one = part[task.measure]
-                value, low, high = task.scale * np.array([one[key] for key in ("value", "low", "high")], float)
-                shown = f"{value:.1f}{task.unit}", f"{low:.1f} to {high:.1f}"
-                lines.append((split, dataset, task.title, *shown, one["n"]))
+                lines.append((split, dataset, task.title, *_shown(part[task.measure], task.scale, task.unit)))
     return pd.DataFrame(lines, columns=["split", "dataset", "measure", "value", "95 % interval", "faces"])

@@ -8,26 +8,12 @@ from pathlib import Path
 from helpers.evaluation.card import write_card
 from helpers.export import predictor
 from helpers.export.graph import open_session
-from helpers.export.predictor import DETECTOR, DETECTOR_LICENCE
+from helpers.export.predictor import DETECTOR, DETECTOR_LICENCE, MODELS
 from helpers.files import InputError, run_first, to_json, whole
 from helpers.runs.run import Run
 from helpers.tasks import TASKS
 
-EXAMPLE = '''"""Reads faces in pictures: python example.py photo.jpg folder (needs numpy, pillow and onnxruntime)."""
-
-import sys
-from pathlib import Path
-
-from predictor import Predictor, draw, read_picture
-
-here = Path(__file__).parent
-detector = here / "detector.onnx"
-predictor = Predictor(here / "model.onnx", detect=detector if detector.exists() else None)
-for number, answer in enumerate(predictor.predict(sys.argv[1:]), start=1):
-    print(answer)
-    if answer.faces:
-        draw(read_picture(answer.source), answer.faces).save(f"answer_{number}.png")
-'''
+EXAMPLE = MODELS / "example.py"
 """What shows in the zip how the model is used; it runs beside the other files, without this project."""
 
 
@@ -43,7 +29,7 @@ def write_bundle(run: Run, detector: Path = DETECTOR) -> Path:
     """
     path, folder = run.folder / f"{run.folder.name}.zip", run.folder.name
     files = [run.folder / name for name in ("model.onnx", "metrics.json", "try_it.html")]
-    files += [detector, DETECTOR_LICENCE, Path(predictor.__file__)]
+    files += [detector, DETECTOR_LICENCE, EXAMPLE, Path(predictor.__file__)]
     try:
         files.append(write_card(run))  # again, since it tells what the export measured too
     except InputError as error:
@@ -52,7 +38,7 @@ def write_bundle(run: Run, detector: Path = DETECTOR) -> Path:
     if files[0].name not in contents:
         raise run_first("06", f"{files[0]} does not exist")
     labels = {name: list(task.classes) or task.unit.strip() for name, task in TASKS.items()}
-    contents |= {"labels.json": to_json(labels, indent=1).encode(), "example.py": EXAMPLE.encode()}
+    contents["labels.json"] = to_json(labels, indent=1).encode()
     with whole(path) as partial, tempfile.TemporaryDirectory() as there:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in sorted(contents.items()):  # without times, so that equal files make equal bytes

@@ -253,11 +253,8 @@ class Predictor:
     def _face(self, box, emotion, gender, age, age_range) -> Face | str:
         if not all(np.isfinite(values).all() for values in (emotion, gender, age, age_range)):
             return "was answered with what is no number; the model's weights are damaged."
-        (name, chances), (other, others) = (
-            self._class(name, values) for name, values in zip(self.classes, (emotion, gender), strict=True)
-        )
         years = (float(age_range[0]), float(age_range[1])) if "age" in self._fitted else None
-        return Face(box, name, chances, other, others, float(age), years)
+        return Face(box, *self._class("emotion", emotion), *self._class("gender", gender), float(age), years)
 
     def _class(self, name: str, values: np.ndarray) -> tuple[str, dict[str, float]]:
         """The likeliest class or UNSURE, and the probability of each."""

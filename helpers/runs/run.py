@@ -276,11 +276,6 @@ class Run:
         mend = "train again (notebook 04), which writes it anew from the last checkpoint"
         return read_record(self.results_path, "what training reached", mend)
 
-    @property
-    def finished(self) -> bool:
-        """Whether training has used up its epochs or its patience, as far as the results tell."""
-        return self.read_results().get("finished", False)
-
     def read_metrics(self) -> dict:
         """What evaluation and export have measured so far, by their sections."""
         path, mend = self.folder / "metrics.json", "delete it and run notebooks 05 and 06 again, which measure it anew"

@@ -58,13 +58,11 @@ class Copy:
     @classmethod
     def read(cls, name: str, key: str) -> Copy | None:
         """What the name of a file tells; None where it is no copy of the folder that ``key`` stands for."""
-        found = _TAIL.fullmatch(name, len(key)) if name.startswith(key) else None
-        if found is None:
+        told = _TAIL.fullmatch(name, len(key)) if name.startswith(key) else None
+        if told is None:
             return None
-        parents = tuple((found["parents"] or "").split("-")[1:])
-        return cls(
-            name, int(found["generation"]), int(found["step"] or 0), found["machine"] or "", parents, found["sha"]
-        )
+        parents = tuple((told["parents"] or "").split("-")[1:])
+        return cls(name, int(told["generation"]), int(told["step"] or 0), told["machine"] or "", parents, told["sha"])
 
     @classmethod
     def after(cls, base: Copy | None, key: str, step: int, sha: str) -> Copy:
@@ -90,7 +88,7 @@ def list_copies(archive: Path, key: str) -> list[Copy]:
     return list(_newest_first([copy if copy.machine else replace(copy, parents=linked[copy.id]) for copy in copies]))
 
 
-def copied_folders(archive: Path) -> list[str]:
+def copied_keys(archive: Path) -> list[str]:
     """The keys of all folders of which the archive has a copy."""
     names = os.listdir(archive) if archive.exists() else []
     return sorted({name[: found.start()] for name in names if (found := _TAIL.search(name))})

@@ -17,16 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.files import InputError, user_path, write_file
-from helpers.session.copies import (
-    Copy,
-    copied_folders,
-    is_needed,
-    list_copies,
-    pack_folder,
-    step_of,
-    tips,
-    unpack_folder,
-)
+from helpers.session.copies import Copy, copied_keys, is_needed, list_copies, pack_folder, step_of, tips, unpack_folder
 from helpers.session.runtime import place
 
 PATHS_FILE = "dataset_paths.json"
@@ -87,7 +78,7 @@ class Workspace:
         shutil.rmtree(elsewhere, ignore_errors=True)
         archive, keys = self.archive or elsewhere, list[str]()
         with suppress(OSError):  # a Drive that is gone has been told of
-            keys = copied_folders(archive)
+            keys = copied_keys(archive)
         for key in keys:
             kind, _, name = key.partition("-")
             for copy in self._copies(key) if kind == "runs" and not (here / name).exists() else ():

@@ -120,9 +120,8 @@ def probe(config: TrainConfig, store: FaceStore, progress: Progress = silent) ->
             seconds[size] = _usual(np.diff(times))
         between = _measuring(training)
     progress(len(sizes) * each, len(sizes) * each)
-    return Estimate(
-        config, training.faces.steps, seconds, between, next((gpu.name for gpu in read_gpus()), ""), peak_memory()
-    )
+    gpu = next((gpu.name for gpu in read_gpus()), "")
+    return Estimate(config, training.faces.steps, seconds, between, gpu, peak_memory())
 
 
 def _usual(steps: np.ndarray) -> float:

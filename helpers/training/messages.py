@@ -27,10 +27,8 @@ def describe_start(training: Training, grey: Iterable[str] = ()) -> str:
     if tasks := " and ".join(grey):
         text += f"; all faces that teach {tasks} are grey, so in use it will be read from a grey view of each face"
     if size > kept:
-        text += (
-            f"; they are stored with {kept} pixels a side at most, and enlarged to img_size = {size}: to use what the "
-            f"files hold, pack them again with max_side = {size}"
-        )
+        text += f"; they are stored with {kept} pixels a side at most, and enlarged to img_size = {size}: to use what "
+        text += f"the files hold, pack them again with max_side = {size}"
     return text
 
 
@@ -59,19 +57,14 @@ def gap_advice(history: list[dict], config: TrainConfig) -> str:
     *before, passed = [sum(_sure_gap(row) > times * bound for times in (1, 2)) for row in history]
     if passed <= max(before, default=0):
         return ""
-    points = 100 * history[-1]["gap"]
     raised = f"augment (now {augmentation.augment:g}), mix_probability ({augmentation.mix_probability:g}) or "
     raised += f"dropout_in ({config.model.dropout_in:g})"
+    text = f"the gap is {100 * history[-1]['gap']:.0f} points: the network "
     if passed == 1:
-        return (
-            f"the gap is {points:.0f} points: the network begins to learn its training faces by heart; in the next run "
-            f"raise {raised}"
-        )
-    return (
-        f"the gap is {points:.0f} points: the network has learned its training faces by heart; stop here, since the "
-        f"best epoch is kept, and start a run with more {raised}, a higher weight_decay (now "
-        f"{config.optimiser.weight_decay:g}), a smaller backbone, or more data"
-    )
+        return f"{text}begins to learn its training faces by heart; in the next run raise {raised}"
+    text += "has learned its training faces by heart; stop here, since the best epoch is kept, and start a run with "
+    text += f"more {raised}, a higher weight_decay (now {config.optimiser.weight_decay:g}), a smaller backbone, or "
+    return text + "more data"
 
 
 def _sure_gap(row: dict) -> float:

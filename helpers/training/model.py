@@ -53,9 +53,8 @@ class FaceModel(nn.Module):
             values = torch.tensor(backbone.pretrained_cfg[name]) * 255.0
             self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
         self.backbone, self.frozen, self.heads_anew, self.grey = backbone, False, list[str](), dict[str, int]()
-        self.heads = nn.ModuleDict(
-            {name: _head(features, task.outputs(config.age_head), config) for name, task in TASKS.items()}
-        )
+        heads = {name: _head(features, task.outputs(config.age_head), config) for name, task in TASKS.items()}
+        self.heads = nn.ModuleDict(heads)
 
     def views(self) -> dict[int | None, list[str]]:
         """How a face is looked at, as it is (None) or in grey of so many pixels, and which tasks are read from that."""
@@ -119,10 +118,8 @@ class Reader(nn.Module):
         # All in one batch: a graph of fewer nodes.
         outputs = {task: all_.unflatten(0, (len(pixels), -1)) for task, all_ in self.model(torch.cat(pixels)).items()}
         each = [{task: parts[at] for task, parts in outputs.items()} for at in range(len(pixels))]
-        found = answers(*(picked(views, each[at : at + len(views)]) for at in range(0, len(each), len(views))))
-        return tuple(
-            part for name, task in TASKS.items() for part in task.exported(found[name], self.calibration[name])
-        )
+        said = answers(*(picked(views, each[at : at + len(views)]) for at in range(0, len(each), len(views))))
+        return tuple(part for name, task in TASKS.items() for part in task.exported(said[name], self.calibration[name]))
 
 
 def create_model(

@@ -64,10 +64,8 @@ class RangeTest:
         """The suggestion in a sentence."""
         if self.suggestion is None:
             return "Nothing can be suggested: at no rate did the loss fall by more than chance would move it."
-        return (
-            f"Try lr = {self.suggestion:g}, a tenth of the rate at which the loss was lowest: a place to begin, found "
-            "at the very start of training."
-        )
+        text = f"Try lr = {self.suggestion:g}, a tenth of the rate at which the loss was lowest: "
+        return text + "a place to begin, found at the very start of training."
 
 
 def find_rate(config: TrainConfig, store: FaceStore, folder: Path, progress: Progress = silent) -> RangeTest:

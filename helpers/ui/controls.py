@@ -140,15 +140,12 @@ class ConfigPanel(widgets.VBox):
 
     def _describe(self, there: bool, values: dict[str, Any]) -> str:
         name = recipe_named(self._recipe, self._fitted)
-        usual, first = RECIPES[name].flat(), TrainConfig.knobs(first=True)
+        base, first = RECIPES[name].flat(), TrainConfig.knobs(first=True)
         shown = ", ".join(f"{knob.metadata['label'].lower()} {values[field]}" for field, knob in first.items())
-        other = ", ".join(
-            f"{knob} {value} (not {usual[knob]})" for knob, value in values.items() if value != usual[knob]
-        )
+        other = ", ".join(f"{knob} {value} (not {base[knob]})" for knob, value in values.items() if value != base[knob])
         text = f"Will train <b>{html.escape(self.folder.name)}</b> with {html.escape(shown)}; "
-        text += (
-            f"differs from <code>{name}</code> in {html.escape(other)}." if other else f"as <code>{name}</code> says."
-        )
+        differs = f"differs from <code>{name}</code> in {html.escape(other)}."
+        text += differs if other else f"as <code>{name}</code> says."
         if there:
             free = " and ".join(knob.metadata["label"] for knob in TrainConfig.knobs(resumable=True).values())
             text += f"<br><b>This run is there</b> and goes on with the config that its weights come from: only {free} "
@@ -176,9 +173,8 @@ class ConfigPanel(widgets.VBox):
 
     def _find_rate(self) -> None:
         found = find_rate(self.config, self._store, self.folder, self._progress)
-        self._answer(
-            html.escape(found.describe()), plots.rates(found.rates, found.losses, found.smooth, found.suggestion).png()
-        )
+        picture = plots.rates(found.rates, found.losses, found.smooth, found.suggestion)
+        self._answer(html.escape(found.describe()), picture.png())
 
     def _rename(self) -> None:
         """Choose a name that is free, and start from the best weights of the run that is there."""

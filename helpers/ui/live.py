@@ -124,10 +124,8 @@ class LiveTraining:
         self._save(run)
         results, text = run.read_results(), "no epoch is complete yet"
         if results:
-            text = f"{results['epochs']} of {self._config.schedule.epochs} epochs in "
-            text += (
-                f"{duration(60 * results['minutes'])}; the best: {describe_epoch(results['best'] | {'best': False})}"
-            )
+            epochs, best = self._config.schedule.epochs, describe_epoch(results["best"] | {"best": False})
+            text = f"{results['epochs']} of {epochs} epochs in {duration(60 * results['minutes'])}; the best: {best}"
         end = "Complete" if results.get("finished") else "Not complete (run this cell again to go on)"
         self._bars.update(HTML(f"<b>{end}</b>: {text}; ended at {_clock()}; {peak_memory()}"))
 

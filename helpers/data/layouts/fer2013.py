@@ -12,8 +12,6 @@ from helpers.data.layouts import files
 from helpers.data.layouts.files import PARTS, SPLITS, TABLE, Entry, Item
 from helpers.tasks import EMOTION, EMOTIONS
 
-FOLDERS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-
 CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The emotions in the order of the table's codes, which is not that of the folders."""
 
@@ -29,7 +27,7 @@ def list_fer2013(folder: Path) -> Iterator[Item]:
     if splits := files.find(folder, _splits):
         for place in splits:
             if SPLITS[place.name.lower()] != "validation":
-                files.need_classes(place, "FER2013", FOLDERS, EMOTION.code)
+                files.need_classes(place, "FER2013", EMOTIONS, EMOTION.code)
             entry = partial(_entry, place.name.lower())
             yield from files.class_folders(place, EMOTION.code, "not in an emotion's folder", entry)
     elif table := files.find(folder, _table):

@@ -162,12 +162,11 @@ def unread(folder: Path, items: list[Item]) -> Iterator[tuple[Path, str]]:
                 yield path, HIDDEN if hidden else "in no folder that is read" if taken in path.parents else outside
 
 
-def why_not_open(
-    path: Path, root: str, most_bytes: int, resolved: Callable[[Path], str] = os.path.realpath
-) -> str | None:
+def why_not_open(path: Path, root: str, most: int, resolved: Callable[[Path], str] = os.path.realpath) -> str | None:
     """Why a file is not opened: it is no regular file, leads out of ``root`` (resolved), or is too large; or None.
 
     Args:
+        most: bytes that it may have.
         resolved: gives a folder's real path, as it was found before.
     """
     try:
@@ -179,7 +178,7 @@ def why_not_open(
         return "a link that leads out of the dataset's folder"
     if not stat.S_ISREG(about.st_mode):
         return "not a regular file"
-    return f"more than {most_bytes // 1_000_000} MB" if about.st_size > most_bytes else None
+    return f"more than {most // 1_000_000} MB" if about.st_size > most else None
 
 
 SURPLUS = "surplus cells"

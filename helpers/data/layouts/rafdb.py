@@ -28,9 +28,8 @@ def list_rafdb(folder: Path) -> Iterator[Item]:
         table = next((path for path in (root.parent / name, root / name) if path.exists()), None)
         rows = read_labels(table, "image", parts=1) if table else None
         yield (table, TABLE) if table else (root / name, "not there, so the folders' labels were not checked")
-        yield from class_folders(
-            root / split, CLASSES.get, "not in a folder 1 to 7", partial(_entry, split, rows, name)
-        )
+        entry = partial(_entry, split, rows, name)
+        yield from class_folders(root / split, CLASSES.get, "not in a folder 1 to 7", entry)
         seen = {path.name for path in (root / split).glob("*/*")}
         for file, label in (rows or {}).items():
             if file not in seen:
