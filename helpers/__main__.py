@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import errno
 import io
 import os
 import signal
@@ -157,18 +158,18 @@ def predict(args: argparse.Namespace, workspace: Workspace) -> int:
     """07: read faces in pictures, folders or videos, by a run's export or by the model that comes with this project."""
     from helpers.export.predictor import SHIPPED_MODEL, Predictor, draw, read_picture
 
-    to = user_path(args.to) if args.to else workspace.folder / "predicted"
+    to = user_path(args.to) if args.to else None if args.json else workspace.folder / "predicted"
     predictor = Predictor(_model(args, workspace, SHIPPED_MODEL), None if args.no_detector else "built-in")
     failed = 0
     answers = _of_videos(predictor, args.pictures, to) if args.video else predictor.stream(args.pictures)
     for number, answer in enumerate(answers, start=1):
         failed += bool(answer.error)
         print(to_json(asdict(answer)).rstrip() if args.json else answer)
-        if answer.faces and not args.video:
+        if to and answer.faces and not args.video:
             content = io.BytesIO()
             draw(read_picture(answer.source), answer.faces).save(content, "JPEG", quality=90)
             write_file(_drawn(to, number, answer.source, ".jpg"), content.getvalue())
-    if to.exists():
+    if to and to.exists():
         print(f"What was drawn lies in {to}.", file=sys.stderr)
     return 1 if failed else 0
 
@@ -178,13 +179,13 @@ def _drawn(to: Path, number: int, source: str, suffix: str) -> Path:
     return to / f"{number:03}_{Path(source).stem[:50]}{suffix}"
 
 
-def _of_videos(predictor, paths: list[str], to: Path) -> Iterator:
-    """An answer for each frame of some videos, which are written with them; for one that cannot be read an error."""
+def _of_videos(predictor, paths: list[str], to: Path | None) -> Iterator:
+    """An answer for each frame of some videos, drawn where there is a folder for it; for one that is bad an error."""
     from helpers.export.predictor import Answer, PredictorError
 
     for number, path in enumerate(paths, start=1):
         try:
-            yield from predictor.read_video(path, _drawn(to, number, path, ".webm"))
+            yield from predictor.read_video(path, _drawn(to, number, path, ".webm") if to else None)
         except PredictorError as error:
             yield Answer(path, error=str(error))
 
@@ -273,7 +274,11 @@ def _parser() -> argparse.ArgumentParser:
             add("--model", help="ONNX file that notebook 06 has written, instead")
         if step is predict:
             add("pictures", nargs="+", help="pictures, or folders of pictures; with --video videos")
-            add("--json", action="store_true", help="print a JSON object for each picture or frame")
+            add(
+                "--json",
+                action="store_true",
+                help="print a JSON object for each picture or frame, and draw with --to alone",
+            )
             add("--video", action="store_true", help="what is given are videos")
             add("--no_detector", action="store_true", help="each picture is one face")
             add("--to", help="folder for what is drawn (default: <workspace>/predicted)")
@@ -342,9 +347,13 @@ def main(arguments: list[str] | None = None) -> int:
         status = args.work(args, open_workspace(use_drive=False)) or 0
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # whoever reads the answers has enough of them, as head has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be written would fail again
+        if error.errno == errno.EPIPE:  # whoever reads the answers has enough of them, as head has
+            return 0
+        said, status = f"error: {error.strerror}; free some and run the same command again", 2
     except ValueError as error:
         if not hasattr(error, "_render_traceback_"):  # ours and the predictor's sentences have it
             raise

@@ -485,6 +485,16 @@ def test_answers_that_nobody_reads_to_their_end_are_no_failure(workspace, photo)
     assert done.returncode == 0 and "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr, done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_answers_that_a_full_disk_does_not_take_end_in_one_sentence(workspace, photo):
+    model = tiny_model(workspace / "model.onnx")
+    line = f"{sys.executable} -W ignore -m helpers predict {photo} --no_detector --model {model} > /dev/full"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1] == "error: No space left on device; free some and run the same command again"
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("content", [None, b"", b"version https://git-lfs.github.com/spec/v1\n"])
 def test_a_model_that_came_along_and_is_gone_or_a_pointer_comes_back_from_git(
     workspace, photo, capsys, monkeypatch, tmp_path, content
@@ -505,6 +515,7 @@ def test_predict_gives_json_and_takes_a_detector_that_comes_along(workspace, pho
     monkeypatch.setattr(predictor, "SHIPPED_MODEL", tiny_model(workspace / "shipped.onnx"))
     assert main(["predict", str(photo), "--json"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
+    assert not (workspace / "predicted").exists(), "a program that reads the answers has not asked for pictures"
     told = json.loads(line)
     assert (
         told["faces"][0]["box"] == [0, 0, *(side // 2 for side in draw_group(2).shape[1::-1])]

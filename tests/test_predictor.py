@@ -1,6 +1,7 @@
 """The predictor answers as the graph does, for pictures as they come, and says in one sentence what it cannot read."""
 
 import dataclasses
+import errno
 import io
 import os
 import shutil
@@ -265,6 +266,27 @@ def test_of_a_folder_nothing_is_left_out_that_a_user_means_and_nothing_taken_tha
     found = {Path(answer.source).name: answer.error for answer in Predictor(model).predict(tmp_path)}
     assert set(found) == {"IMG_1.HEIC", "good.png"} and not found["good.png"]
     assert "cannot be read as a picture" in found["IMG_1.HEIC"]
+
+
+def test_of_folders_in_a_folder_those_that_are_not_read_are_told_of(model, tmp_path, monkeypatch):
+    # A link, which may lead round in a circle, and a folder of somebody else's.
+    for place in ("mine/inside", "theirs", ".hidden"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.fromarray(colours(3)).save(tmp_path / place / "a.png")
+    (tmp_path / "mine" / "linked").symlink_to(tmp_path)
+    listed = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "theirs":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = {Path(answer.source).name: answer for answer in Predictor(model).predict(tmp_path)}
+    assert set(found) == {"a.png", "linked", "theirs"} and found["a.png"].faces and not found["linked"].faces
+    assert found["a.png"].source == str(tmp_path / "mine" / "inside" / "a.png")
+    assert "is a link to a folder, which is not followed" in found["linked"].error
+    assert "without pictures that can be read" in found["theirs"].error
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.uint32])

@@ -285,7 +285,9 @@ def read_picture(item: Any, name: str = "The picture") -> np.ndarray:
     if not isinstance(item, (str, os.PathLike, bytes, bytearray, Image.Image)):
         raise PredictorError(f"{name} is a {type(item).__name__}; give a path, a Pillow image, an array or bytes.")
     if isinstance(item, (str, os.PathLike)) and not os.path.isfile(item):
-        lacking = "is a folder without pictures" if os.path.isdir(item) else "is not a file"
+        lacking = "is a folder without pictures that can be read" if os.path.isdir(item) else "is not a file"
+        if os.path.isdir(item) and os.path.islink(item):
+            lacking = "is a link to a folder, which is not followed"
         raise PredictorError(f"{name} {lacking}; give another one.")
     try:
         with warnings.catch_warnings(), ExitStack() as stack:
@@ -352,10 +354,20 @@ def _listed(items: Any) -> Iterator[tuple[str, Any]]:
         elif os.path.isdir(item):
             ends = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN and kind != "MPEG"}
             # What a telephone writes and Pillow cannot read gets a sentence, and not silence.
-            found = [p for p in sorted(Path(item).rglob("[!.]*")) if p.suffix.lower() in {*ends, ".heic", ".heif"}]
+            found = [p for p in _inside(Path(item)) if p.is_dir() or p.suffix.lower() in {*ends, ".heic", ".heif"}]
             yield from ((str(path), path) for path in found or [Path(item)])
         else:
             yield str(item), item
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What is in and below a folder but hidden, in order; of folders only links and those that cannot be listed."""
+    found, lost = list[Path](), list[OSError]()
+    for place, folders, names in os.walk(folder, onerror=lost.append):
+        folders[:] = [name for name in folders if name[0] != "."]
+        found += [Path(place, name) for name in names if name[0] != "."]
+        found += [path for name in folders if (path := Path(place, name)).is_symlink()]
+    return sorted([*found, *(Path(error.filename) for error in lost)])
 
 
 def _boxes(detect: Detector, picture: np.ndarray, name: str) -> list[Box]:

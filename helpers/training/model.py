@@ -140,7 +140,23 @@ def create_model(
     check_backbone(config)
     start = start_of(config.weights) if fetch_weights else "none"
     earlier = earlier_weights(config, folder) if start in ("run", "file") else None
-    file = str(weights_file(config.weights)) if start == "file" and earlier is None else None
+    backbone = _started_backbone(config, "earlier" if earlier is not None else start)
+    features = {size: _features(backbone, size, config) for size in (config.img_size, *sizes)}
+    model = FaceModel(backbone, features[config.img_size], config)
+    if earlier is not None:
+        model.heads_anew = start_from(model, earlier, config.weights)
+    if name := not_finite(model.state_dict()):
+        raise InputError(f"The weights {config.weights!r} hold what is no finite number ({name}); name others.")
+    return model.eval()
+
+
+def _started_backbone(config: ModelConfig, start: str) -> Any:
+    """A backbone with the weights that it starts from, where those are a backbone's.
+
+    Raises:
+        InputError: timm cannot build it, or the weights cannot be fetched or are another backbone's.
+    """
+    file = str(weights_file(config.weights)) if start == "file" else None
     try:
         backbone = _create_backbone(config, start == "imagenet", file)
         if start == "faces":
@@ -150,6 +166,7 @@ def create_model(
             for name, found in backbone.named_parameters():
                 if not torch.isclose(found, again[name], equal_nan=True).all():
                     raise ValueError(f"it lacks {name}")
+        return backbone
     # The hub's errors (no network, no such file, refused) derive from OSError.
     except OSError as error:
         raise InputError(
@@ -158,22 +175,13 @@ def create_model(
             f"rate of {STARTS['none']['lr']:g}."
         ) from error
     except Exception as error:  # timm's, torch's and safetensors' own have no common base
+        why = first_line(error)
+        said = f"timm cannot build the backbone {config.backbone!r} for faces of {config.img_size} pixels ({why}); "
+        said += "choose another backbone or img_size."
         if file:
-            raise InputError(
-                f"{file} does not hold weights of the backbone {config.backbone!r} ({first_line(error)}); set the "
-                "backbone that they are of."
-            ) from error
-        raise InputError(
-            f"timm cannot build the backbone {config.backbone!r} for faces of {config.img_size} pixels "
-            f"({first_line(error)}); choose another backbone or img_size."
-        ) from error
-    features = {size: _features(backbone, size, config) for size in (config.img_size, *sizes)}
-    model = FaceModel(backbone, features[config.img_size], config)
-    if earlier is not None:
-        model.heads_anew = start_from(model, earlier, config.weights)
-    if name := not_finite(model.state_dict()):
-        raise InputError(f"The weights {config.weights!r} hold what is no finite number ({name}); name others.")
-    return model.eval()
+            said = f"{file} does not hold weights of the backbone {config.backbone!r} ({why}); set the backbone that "
+            said += "they are of."
+        raise InputError(said) from error
 
 
 def _create_backbone(config: ModelConfig, pretrained: bool, file: str | None) -> Any:
