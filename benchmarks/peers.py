@@ -1,10 +1,10 @@
 """What people install instead, beside a model of ours: every reader answers for the same test faces.
 
 Each peer lives in its own environment below ``--work``, made there by uv or npm, and is told that the whole picture is
-the face. What it answered is kept as ``answers/<name>.jsonl``, so that another model of ours is scored in a minute;
-delete a file and its peer is asked anew. A peer that cannot be installed is listed with the reason. The milliseconds
-are of processor time on one core, one face at a time, from pixels in memory to the answer for the tasks that the face
-has a label of, all of them together.
+the face. What it answered is kept as ``answers-<faces>/<name>.jsonl``, so that another model of ours is scored in a
+minute; delete a file and its peer is asked anew. A peer that cannot be installed is listed with the reason. The
+milliseconds are of processor time on one core, one face at a time, from pixels in memory to the answer for the tasks
+that the face has a label of, all of them together.
 
 The scores are those of our own evaluation (``helpers.evaluation``). A face that a peer left without an answer counts
 neither for nor against it: ``n`` tells how many it answered.
@@ -34,7 +34,7 @@ from helpers.evaluation.groups import AGE_BANDS
 from helpers.evaluation.measures import measure
 from helpers.export.predictor import SHIPPED_MODEL
 from helpers.files import InputError, read_record, write_json
-from helpers.metrics import Measure, percentile
+from helpers.metrics import Measure, percentile, share
 from helpers.tasks import EMOTION, GENDER, LABELS, TASKS, Classes
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -95,19 +95,26 @@ PEERS = {
 }
 
 
-def export(store: FaceStore, work: Path) -> Path:
+def export(store: FaceStore, work: Path, unlabelled: int = 0) -> Path:
     """A folder with the store's test faces as ``<row>.png``, and ``faces.json``, which scripts beside this one read.
 
     Their order is random, so that what was answered until a script was stopped is a sample of them all.
+
+    Args:
+        unlabelled: so many faces of any split instead, of people of five years and more, whose emotion is asked and
+            not known.
     """
-    folder = work / f"faces-{store.identity}"
+    folder = work / f"faces-{store.identity}{f'-{unlabelled}' if unlabelled else ''}"
     if not (folder / "faces.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        rows = np.random.default_rng(0).permutation(store.rows("test")).tolist()
-        for row in rows:
-            Image.fromarray(store.image(row)).save(folder / f"{row}.png")
         known = {name: store.known(name) for name in TASKS}
-        listed = [{"row": row, "tasks": [name for name in TASKS if known[name][row]]} for row in rows]
+        of_people = known["age"] & ~known["emotion"] & (store.labels("age")[:, 0] >= 5)
+        rows = np.random.default_rng(0).permutation(np.flatnonzero(of_people) if unlabelled else store.rows("test"))
+        listed = []
+        for row in rows[: unlabelled or None].tolist():
+            Image.fromarray(store.image(row)).save(folder / f"{row}.png")
+            tasks = ["emotion"] if unlabelled else [name for name in TASKS if known[name][row]]
+            listed.append({"row": row, "tasks": tasks})
         (folder / "faces.json").write_text(json.dumps(listed))
     return folder
 
@@ -133,7 +140,7 @@ def ask(name: str, faces: Path, work: Path, model: Path) -> tuple[pd.DataFrame, 
     Returns:
         The table that :func:`as_predictions` takes; the ``package``, the ``bytes`` of its networks and the ``date``.
     """
-    peer, folder, answers = PEERS.get(name), work / name, work / "answers" / f"{name}.jsonl"
+    peer, folder, answers = PEERS.get(name), work / name, work / f"answers-{faces.name}" / f"{name}.jsonl"
     package = peer.package if peer else f"{model.name} {hashlib.sha256(model.read_bytes()).hexdigest()[:12]}"
     told, asked = answers.with_suffix(".json"), {"package": package, "faces": faces.name}
     if answers.exists() and told.exists():
@@ -213,6 +220,22 @@ def against(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, pd.Series]:
         for table in both.values():
             table.loc[lacking, list(task.columns)] = task.unknown
     return {str(line["task"]): line for _, line in compare(both).iterrows()}
+
+
+def agreement(answers: dict[str, pd.DataFrame]) -> str:
+    """How often readers name the same emotion, as a Markdown table, and how sure each is: for faces without a truth."""
+    said = {}
+    for name, table in answers.items():
+        named = table.set_index("row").filter(like="p_").rename(columns=lambda word: EMOTION.code(word[2:]))
+        if (named := named.loc[:, named.columns.notna()].dropna()).size:
+            said[name] = named
+    lines = []
+    for name, mine in said.items():
+        both = [mine.idxmax(axis=1).eq(theirs.idxmax(axis=1))[mine.index.intersection(theirs.index)]
+                for theirs in said.values()]  # fmt: skip
+        lines.append([name, str(len(mine)), *(_cell(share(hits.to_numpy()), 100.0) for hits in both),
+                      f"{mine.max(axis=1).mean():.2f}"])  # fmt: skip
+    return _table(["the same emotion as, %", "n", *said, "mean probability"], lines)
 
 
 def score(faces: pd.DataFrame, answers: dict[str, pd.DataFrame]) -> dict[str, dict]:
@@ -312,6 +335,8 @@ def main() -> None:
     made.add_argument("--faces", type=Path, help="folder of a packed store (default: 6,000 drawn faces, packed anew)")
     made.add_argument("--model", type=Path, help="exported file of ours (default: the newest in models/)")
     made.add_argument("--work", type=Path, required=True, help="folder of the environments and of the answers")
+    made.add_argument("--unlabelled", type=int, default=0, metavar="N", help="ask N faces' emotions that nobody knows, "
+                      "and say how often the readers agree (default: score the test faces)")  # fmt: skip
     made.add_argument("--only", nargs="*", choices=PEERS, help="peers to ask (default: all)", default=list(PEERS))
     options = made.parse_args()
     work, model = options.work.resolve(), options.model or SHIPPED_MODEL
@@ -319,13 +344,16 @@ def main() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     answers, about, missing = {}, {}, {}
     with opened(options.faces) as store:
-        faces = export(store, work)
+        faces = export(store, work, options.unlabelled)
         for name in (OURS, *options.only):
             try:
                 answers[name], about[name] = ask(name, faces, work, model)
             except (OSError, subprocess.CalledProcessError) as error:
                 missing[name] = _why(error)
                 print(f"{name} is left out: {missing[name]}", flush=True)
+        if options.unlabelled:
+            print(f"\n{agreement(answers)}\n")
+            return finish(store, missing=missing)
         scores = score(store.faces.iloc[store.rows("test")], answers)
         print(f"\n{report(scores, about)}\n")
         print("In brackets: 95 % intervals. Differences and p are paired: McNemar's test, or a bootstrap over faces.")

@@ -189,6 +189,25 @@ def test_answers_for_other_faces_are_refused():
             as_predictions(strange, faces)
 
 
+def test_of_faces_without_a_truth_it_is_told_how_often_readers_agree_in_their_own_words():
+    _, ours = made_up({"emotion": np.zeros(40, int)}, **surely(EMOTION, np.full(40, EMOTION.code("happy"))))
+    row = ours["row"].to_numpy()
+    peer = pd.DataFrame({"row": row[::-1], "p_joy": np.where(row[::-1] < 130, 0.8, 0.1), "p_sadness": 0.3})
+    ages = pd.DataFrame({"row": row, "age": 30.0, "p_male": 0.5, "p_female": 0.5})
+    _, _, mine, theirs = peers.agreement({"ours": ours, "peer": peer, "of ages": ages}).splitlines()
+    assert mine.startswith("| ours | 40 | 100.0 (") and "| 75.0 (" in mine
+    assert theirs.startswith("| peer | 40 | 75.0 (") and theirs.endswith("| 0.68 |")
+
+
+def test_faces_whose_emotion_nobody_knows_are_of_people_and_asked_for_nothing_else(store, tmp_path):
+    folder = peers.export(store, tmp_path, unlabelled=5)
+    asked = json.loads((folder / "faces.json").read_text())
+    assert len(asked) == 5 == len(list(folder.glob("*.png"))) and folder != peers.export(store, tmp_path)
+    for face in asked:
+        assert face["tasks"] == ["emotion"] and not store.known("emotion")[face["row"]]
+        assert store.labels("age")[face["row"], 0] >= 5
+
+
 def test_a_peer_that_cannot_be_installed_is_left_out_with_its_reason(store, tmp_path, monkeypatch, capsys):
     model = tmp_path / "model.onnx"
     model.write_bytes(b"weights")

@@ -141,7 +141,8 @@ def _allowed(knob: Field) -> str:
     about = knob.metadata
     if "low" in about:
         return f"{about['low']:g} to {about['high']:g}"
-    return ", ".join(about["choices"]) if "choices" in about else "text"
+    choices = ("True", "False") if isinstance(knob.default, bool) else about.get("choices", ("text",))
+    return ", ".join(choices)
 
 
 def _does(knob: Field) -> str:

@@ -19,7 +19,8 @@ FACES = "faces"  # @param {type:"string"}
 # ## Get the files
 #
 # The four datasets are public; no key is needed. One that cannot be had does not stop the others: the message says
-# which. They have their own terms, which also bind what you make of them.
+# which. They have their own terms, which also bind what you make of them. FER2013's faces are grey: where they alone
+# teach emotions, emotions are read from a grey view of each face; RAF-DB and AffectNet teach them in colour.
 #
 # `OWN_FACES` may name a CSV file of your own with the columns file, emotion, age and gender, any of the labels missing;
 # it lies among or above the images. Emotions and genders are words, ages are years or ranges such as 20-29 or 70+. What
