@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,10 @@ class FaceModel(nn.Module):
         heads = {name: _head(features, task.outputs(config.age_head), config) for name, task in TASKS.items()}
         self.heads = nn.ModuleDict(heads)
 
-    def views(self) -> dict[int | None, list[str]]:
-        """How a face is looked at, as it is (None) or in grey of so many pixels, and which tasks are read from that."""
-        found: dict[int | None, list[str]] = {}
-        for task in TASKS:
-            found.setdefault(self.grey.get(task), []).append(task)
-        return found
+    def views(self) -> tuple[list[int | None], dict[str, int]]:
+        """How a face is looked at, as it is (None) or in grey of so many pixels, and by task which of these is read."""
+        greys = list(dict.fromkeys(map(self.grey.get, TASKS)))
+        return greys, {task: greys.index(self.grey.get(task)) for task in TASKS}
 
     def preprocess(self, faces: Tensor, grey: int | None = None) -> Tensor:
         """uint8 RGB (B, H, W, 3) to normalised float (B, 3, img_size, img_size), see :func:`resize`."""
@@ -92,11 +90,6 @@ def answers(outputs: dict[str, Tensor], mirrored: dict[str, Tensor] | None = Non
     return {name: task.mean(found[name], task.answer(mirrored[name])) for name, task in TASKS.items()}
 
 
-def picked(views: dict[int | None, list[str]], outputs: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """By task, the outputs for the view that it is read from."""
-    return {task: of_view[task] for tasks, of_view in zip(views.values(), outputs, strict=True) for task in tasks}
-
-
 class Reader(nn.Module):
     """A model as its users call it: uint8 faces in, probabilities and years out. This is what is exported.
 
@@ -112,13 +105,13 @@ class Reader(nn.Module):
 
     def forward(self, faces: Tensor) -> tuple[Tensor, ...]:
         """uint8 RGB (B, H, W, 3) to what each task exports, in the order of their ``exports``."""
-        views = self.model.views()
-        pixels = [self.model.preprocess(faces, grey) for grey in views]
-        pixels += [view.flip(3) for view in pixels] if self.model.flip_test else []
+        greys, view_of = self.model.views()
+        views = [self.model.preprocess(faces, grey) for grey in greys]
+        sides = [views, [view.flip(3) for view in views]] if self.model.flip_test else [views]
         # All in one batch: a graph of fewer nodes.
-        outputs = {task: all_.unflatten(0, (len(pixels), -1)) for task, all_ in self.model(torch.cat(pixels)).items()}
-        each = [{task: parts[at] for task, parts in outputs.items()} for at in range(len(pixels))]
-        said = answers(*(picked(views, each[at : at + len(views)]) for at in range(0, len(each), len(views))))
+        outputs = self.model(torch.cat([view for side in sides for view in side]))
+        parts = {task: output.unflatten(0, (len(sides), len(views), -1)) for task, output in outputs.items()}
+        said = answers(*({task: parts[task][side, view_of[task]] for task in TASKS} for side in range(len(sides))))
         return tuple(part for name, task in TASKS.items() for part in task.exported(said[name], self.calibration[name]))
 
 

@@ -12,7 +12,7 @@ from helpers.files import InputError
 from helpers.runs.run import Run
 from helpers.session.progress import silent
 from helpers.tasks import TASKS
-from helpers.training.model import FaceModel, answers, create_model, picked
+from helpers.training.model import FaceModel, answers, create_model
 
 
 def load_best(run: Run) -> FaceModel:
@@ -111,10 +111,10 @@ def predict(
             for batch in loader:
                 done.append(batch.rows)
                 labels.append(batch.labels)
-                seen, views = batch.to(device), model.views()
-                pixels = [model.normalise(seen.resized(model.img_size, grey)) for grey in views]
-                outputs.append(picked(views, [_forward(model, view) for view in pixels]))
-                mirrored += [picked(views, [_forward(model, view.flip(3)) for view in pixels])] if flip else []
+                seen, (greys, _) = batch.to(device), model.views()
+                views = [model.normalise(seen.resized(model.img_size, grey)) for grey in greys]
+                outputs.append(_read(model, views))
+                mirrored += [_read(model, [view.flip(3) for view in views])] if flip else []
                 progress(len(done), len(loader))
     finally:
         model.train(training)
@@ -130,6 +130,12 @@ def predict(
             )
     said = answers(found, _joined(mirrored, order) if flip else None)
     return Predictions(rows, found, {task: values.numpy() for task, values in said.items()}, _joined(labels, order))
+
+
+def _read(model: FaceModel, views: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The heads' outputs on the CPU, each for the view that its task is read from."""
+    said = [_forward(model, view) for view in views]
+    return {task: said[number][task] for task, number in model.views()[1].items()}
 
 
 def _forward(model: FaceModel, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
