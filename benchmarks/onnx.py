@@ -77,6 +77,7 @@ def random_run(store: FaceStore, folder: Path, options: argparse.Namespace) -> R
     """A run whose best epoch are random weights."""
     changes = {"backbone": options.backbone, "img_size": options.size, "flip_test": options.mirror}
     run = Run.start(folder / options.backbone, recipe("production", weights="none", **changes), store)
+    run.manifest["grey"] = {}  # as where emotions are learned in colour, whatever these faces are
     save_checkpoint(run.best_path, {"model": create_model(run.config.model).state_dict(), "epoch": 1})
     return run
 
@@ -219,7 +220,8 @@ def measured(run: Run, store: FaceStore, folder: Path, options: argparse.Namespa
     """Everything about one run, as figures for the last line; prints the tables."""
     model, paths = run.config.model, exported(run, store, folder / f"{run.folder.name}_graphs")
     print(
-        f"\n{model.backbone} at {model.img_size} pixels, {'two views' if model.flip_test else 'one view'}", flush=True
+        f"\n{model.backbone} at {model.img_size} pixels, {'with its mirror image' if model.flip_test else 'no mirror'}",
+        flush=True,
     )
     face = max((store.image(row) for row in store.rows("validation")[:512]), key=lambda face: face.size)
     places = [Place(threads) for threads in options.threads]
