@@ -127,6 +127,16 @@ def test_what_it_looked_at_is_found_in_the_view_that_it_read(run, two, monkeypat
     assert dict(zip(TASKS, seen, strict=True)) == {"emotion": 48, "age": None, "gender": None}
 
 
+def test_what_an_earlier_run_learned_in_grey_stays_so_where_the_new_faces_do_not_teach_it(
+    run, sample_folders, tiny_config, tmp_path
+):
+    config = tiny_config.replace(img_size=64, weights=f"run:{run.folder.name}")
+    ages = pack({"utkface": sample_folders["utkface"]}, tmp_path / "ages")
+    assert Run.start(run.folder.with_name("of ages"), config, ages).manifest["grey"] == {"emotion": 48}
+    emotions = pack({"rafdb": sample_folders["rafdb"]}, tmp_path / "emotions")
+    assert Run.start(run.folder.with_name("of emotions"), config, emotions).manifest["grey"] == {}
+
+
 def test_log_card_and_file_say_what_is_read_in_grey(run):
     assert "all faces that teach emotion are grey, so in use it will be read" in (run.folder / "train.log").read_text()
     assert "taught it emotion are grey: it reads that from a grey view of 48 pixels" in (

@@ -20,7 +20,7 @@ from helpers.data.store import FaceStore
 from helpers.files import InputError, read_record, run_first, write_file, write_json
 from helpers.runs import checkpoints
 from helpers.session.workspace import checked_name
-from helpers.tasks import check_classes
+from helpers.tasks import TASKS, check_classes
 
 FORMAT = 2
 """Raised when what a run's folder or its checkpoints hold changes: an older run is then refused in a sentence."""
@@ -66,8 +66,16 @@ class Run:
         if run := cls.resumed(folder, config, store):
             return run
         libraries = {name: version(name) for name in ("torch", "timm", "albumentations", "numpy")}
-        manifest = {"format": FORMAT, "store": store.identity, "drawn": store.drawn, "libraries": libraries}
+        manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "store": store.identity,
+            "drawn": store.drawn,
+            "libraries": libraries,
+        }
         manifest |= {"config": _fixed(config), "grey": store.learned_in_grey()}
+        if earlier := cls.origin(config.model.weights, folder):  # what these faces do not teach is read as it was
+            taught = [task for task in TASKS if store.known(task)[store.rows("train")].any()]
+            manifest["grey"] |= {k: v for k, v in earlier.manifest.get("grey", {}).items() if k not in taught}
         manifest |= {name: store.manifest[name] for name in ("classes", "sources")}
         config.save(folder / "config.json")
         # Last, since its presence is what makes the folder a run.
