@@ -66,13 +66,8 @@ class Run:
         if run := cls.resumed(folder, config, store):
             return run
         libraries = {name: version(name) for name in ("torch", "timm", "albumentations", "numpy")}
-        manifest: dict[str, Any] = {
-            "format": FORMAT,
-            "store": store.identity,
-            "drawn": store.drawn,
-            "libraries": libraries,
-        }
-        manifest |= {"config": _fixed(config), "grey": store.learned_in_grey()}
+        manifest: dict[str, Any] = {"format": FORMAT, "store": store.identity, "drawn": store.drawn}
+        manifest |= {"libraries": libraries, "config": _fixed(config), "grey": store.learned_in_grey()}
         if earlier := cls.origin(config.model.weights, folder):  # what these faces do not teach is read as it was
             taught = [task for task in TASKS if store.known(task)[store.rows("train")].any()]
             manifest["grey"] |= {k: v for k, v in earlier.manifest.get("grey", {}).items() if k not in taught}
