@@ -29,7 +29,8 @@ from helpers.ui.pictures import choose_models, choose_pictures, show_answers
 
 model, earlier = choose_models(workspace, RUN, BEFORE)
 predictor = Predictor(model, detect="built-in")
-print(f"{model}: trained on {predictor.about['trained_on']}; unsure below {predictor.thresholds}")
+print(f"{model}: trained on {predictor.about['trained_on']}")
+print(*(f"unsure of {task} below {least:.0%}" for task, least in predictor.thresholds.items()), sep=", ")
 
 # %% [markdown]
 # ## What does it see?
