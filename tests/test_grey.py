@@ -138,7 +138,7 @@ def test_what_an_earlier_run_learned_in_grey_stays_so_where_the_new_faces_do_not
 
 
 def test_log_card_and_file_say_what_is_read_in_grey(run):
-    assert "all faces that teach emotion are grey, so in use it will be read" in (run.folder / "train.log").read_text()
+    assert "all faces that teach emotion are grey: in use a grey view" in (run.folder / "train.log").read_text()
     assert "taught it emotion are grey: it reads that from a grey view of 48 pixels" in (
         run.folder / "MODEL_CARD.md"
     ).read_text(encoding="utf-8")

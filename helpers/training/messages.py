@@ -25,7 +25,7 @@ def describe_start(training: Training, grey: Iterable[str] = ()) -> str:
         text += f"; the earlier network had no such head for {', '.join(training.model.heads_anew)}, which starts anew"
     kept, size = faces.store.manifest["knobs"]["max_side"], config.model.img_size
     if tasks := " and ".join(grey):
-        text += f"; all faces that teach {tasks} are grey, so in use it will be read from a grey view of each face"
+        text += f"; all faces that teach {tasks} are grey: in use a grey view of each face will be read for that"
     if size > kept:
         text += f"; they are stored with {kept} pixels a side at most, and enlarged to img_size = {size}: to use what "
         text += f"the files hold, pack them again with max_side = {size}"
