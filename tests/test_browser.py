@@ -126,6 +126,7 @@ class Page:
         if self.lab:
             change = "await jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab %s'})"
             self._do(change % "Dark")
+            self.page.wait_for_selector("#jupyterlab-splash", state="detached")  # which lies upon everything
             self._shoot(code, shot)
             self._do(change % "Light")
 
