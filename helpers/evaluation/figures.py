@@ -47,8 +47,7 @@ def all_figures(run: Run, metrics: dict, table: pd.DataFrame) -> dict[str, Pictu
 
 def headline(run: Run, metrics: dict) -> Picture:
     """A card for each task: its test result with interval and count, and how its criterion judges it."""
-    title = f"{run.title}, test split{' (drawn faces)' if run.manifest['drawn'] else ''}"
-    return plots.scores(score_cards(run, metrics), title)
+    return plots.scores(score_cards(run, metrics), f"{run.title}, test split")
 
 
 def score_cards(run: Run, metrics: dict) -> list[tuple[str, str, str, str, str]]:

@@ -24,11 +24,10 @@ install.bring("requirements-export.txt")
 # knows what it was trained on, and below which probability its answer is called unsure.
 
 # %%
-from helpers.export.predictor import Predictor
-from helpers.ui.pictures import choose_models, choose_pictures, show_answers
+from helpers.ui.pictures import choose_models, choose_pictures, open_predictor, show_answers
 
 model, earlier = choose_models(workspace, RUN, BEFORE)
-predictor = Predictor(model, detect="built-in")
+predictor = open_predictor(model)
 print(f"{model}: trained on {predictor.about['trained_on']}")
 print(*(f"unsure of {task} below {least:.0%}" for task, least in predictor.thresholds.items()), sep=", ")
 
@@ -51,7 +50,7 @@ show_answers(predictor, pictures)
 # %%
 if earlier:
     print(f"Before, with {earlier}:")
-    show_answers(Predictor(earlier, detect="built-in"), pictures)
+    show_answers(open_predictor(earlier), pictures)
 else:
     print("There is one model only: name a run of yours in RUN to see what it has learned.")
 
