@@ -10,10 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from nbclient.exceptions import DeadKernelError
 
 from helpers.config import RECIPES, SAMPLE_FACES, PackConfig
 from helpers.data.sources import SOURCES
-from tools import build_notebooks
+from tools import build_notebooks, run_notebooks
 from tools.cells import HELP, RUN_ALL, recipes_table, t4
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -313,3 +314,20 @@ def test_the_command_line_explains_itself_without_loading_torch():
     code = "import sys; from helpers.__main__ import _parser; _parser().format_help(); print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), DeadKernelError("Kernel died")])
+def test_a_demo_that_is_interrupted_ends_in_one_sentence(monkeypatch, capsys, tmp_path, end):
+    # Incident: Ctrl-C ended in nbclient's own traceback, an AssertionError of its tidying up.
+    def run(*_):
+        try:
+            raise end
+        except BaseException:
+            raise AssertionError  # noqa: B904 - as it happens there
+
+    monkeypatch.setattr(run_notebooks, "run_notebook", run)
+    monkeypatch.setattr(sys, "argv", ["run_notebooks"])
+    monkeypatch.setenv("FACE_WORKSPACE", str(tmp_path))
+    assert run_notebooks.main() == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "run make demo again" in said

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,7 +89,20 @@ def main() -> int:
         except CellExecutionError as error:
             print(f"{path.name} stopped: {error.ename}: {error.evalue}", file=sys.stderr)
             return 1
+        except BaseException as error:  # Ctrl-C ends the kernel first, and nbclient's own tidying fails of that
+            if not _of_the_end(error):
+                raise
+            said = "was interrupted, or its kernel died, perhaps for want of memory; what is complete is kept"
+            print(f"{path.name} {said}: run make demo again to go on.", file=sys.stderr)
+            return 1
     return 0 if _say_where(workspace, time.monotonic() - started) else 1
+
+
+def _of_the_end(error: BaseException | None) -> bool:
+    """Whether an error is an interrupt's or a dead kernel's, or came of handling one."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | DeadKernelError):
+        error = error.__context__
+    return error is not None
 
 
 def linear_emotion(workspace: Path) -> float:
