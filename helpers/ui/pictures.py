@@ -35,9 +35,10 @@ def open_predictor(model: Path) -> Predictor:
 
     The detector's crops look like those of real datasets, which are about half of a drawn face's picture.
     """
-    predictor, find = Predictor(model, detect="built-in"), open_detector(DETECTOR)
+    predictor = Predictor(model, detect="built-in")
     if "drawn" not in predictor.about.get("trained_on", ""):
         return predictor
+    find = open_detector(DETECTOR)
 
     def wider(picture: np.ndarray) -> np.ndarray:
         low, high = np.split(find(picture).astype(float), 2, axis=1)
